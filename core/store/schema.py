@@ -45,8 +45,6 @@ def _created_at() -> Column[object]:
     return Column("created_at", UtcTime, nullable=False)
 
 
-# --- people ---------------------------------------------------------------------------------------------------------
-
 department = Table(
     "department",
     metadata,
@@ -133,7 +131,6 @@ idempotency = Table(  # R13.1: the same key gives the same answer, other content
     Column("created_at", UtcTime, nullable=False, index=True),
 )
 
-# --- channels and the way in ---------------------------------------------------------------------------------------
 
 channel = Table(
     "channel",
@@ -142,9 +139,7 @@ channel = Table(
     _public_id(),
     Column("kind", Words, nullable=False),
     Column("name", Words, nullable=False),
-    Column(
-        "address", Words, nullable=False, server_default="", index=True
-    ),  # identity key of the own address
+    Column("address", Words, nullable=False, server_default="", index=True),  # identity key of the own address
     Column("department_id", ForeignKey("department.id"), nullable=False),
     Column("config", Json, nullable=False),  # without secrets
     Column("sealed", Bytes),  # the secrets, AES-GCM
@@ -235,7 +230,6 @@ ledger = Table(
     Index("ix_ledger_message_id_header", "channel_id", "message_id_header"),
 )
 
-# --- contacts ------------------------------------------------------------------------------------------------------
 
 contact = Table(
     "contact",
@@ -260,7 +254,6 @@ identity = Table(
     UniqueConstraint("kind", "key"),
 )
 
-# --- tickets -------------------------------------------------------------------------------------------------------
 
 ticket = Table(
     "ticket",
@@ -307,12 +300,8 @@ message = Table(
     _public_id(),
     Column("ticket_id", ForeignKey("ticket.id", ondelete="CASCADE"), nullable=False),
     Column("direction", Words, nullable=False),  # in | out
-    Column(
-        "is_held_aside", Boolean, nullable=False, server_default=false()
-    ),  # from someone else: agents only
-    Column(
-        "is_quiet", Boolean, nullable=False, server_default=false()
-    ),  # automatic reply: attached without reopening
+    Column("is_held_aside", Boolean, nullable=False, server_default=false()),  # from someone else: agents only
+    Column("is_quiet", Boolean, nullable=False, server_default=false()),  # automatic reply: attached without reopening
     Column("channel_id", ForeignKey("channel.id"), nullable=False),
     Column("contact_id", ForeignKey("contact.id")),
     Column("agent_id", ForeignKey("agent.id", ondelete="SET NULL")),
@@ -369,7 +358,6 @@ attachment = Table(
     Column("content_id", Words),
 )
 
-# --- the way out ---------------------------------------------------------------------------------------------------
 
 outbox = Table(  # one row an answer: the state machine of handing over
     "outbox",
@@ -395,31 +383,29 @@ outbox = Table(  # one row an answer: the state machine of handing over
     Index("ix_outbox_due", "state", "due_at"),
 )
 
-delivery = (
-    Table(  # one row a recipient; ``status`` is a projection of the evidence, written in the same commit
-        "delivery",
-        metadata,
-        _id(),
-        _public_id(),
-        Column("message_id", ForeignKey("message.id", ondelete="CASCADE"), nullable=False),
-        Column("identity_id", ForeignKey("identity.id")),
-        Column("kind", Words, nullable=False),  # to | cc | bcc
-        Column("name", Words, nullable=False, server_default=""),
-        Column("address", Words, nullable=False),
-        Column("address_key", Words, nullable=False),
-        Column("domain", Words, nullable=False, index=True),
-        Column("status", Words, nullable=False),
-        Column("detail", Words, nullable=False),
-        Column("reason", Words, nullable=False, server_default=""),
-        Column("is_open", Boolean, nullable=False, server_default=true()),  # still to be handed over
-        Column("status_since_at", UtcTime, nullable=False),
-        Column("evidence_count", Integer, nullable=False, server_default="0"),
-        Column("evidence_head", Bytes, nullable=False),
-        Column("created_at", UtcTime, nullable=False),
-        UniqueConstraint("message_id", "address_key"),
-        Index("ix_delivery_list", "status", "created_at"),
-        Index("ix_delivery_created", "created_at"),
-    )
+delivery = Table(  # one row a recipient; ``status`` is a projection of the evidence, written in the same commit
+    "delivery",
+    metadata,
+    _id(),
+    _public_id(),
+    Column("message_id", ForeignKey("message.id", ondelete="CASCADE"), nullable=False),
+    Column("identity_id", ForeignKey("identity.id")),
+    Column("kind", Words, nullable=False),  # to | cc | bcc
+    Column("name", Words, nullable=False, server_default=""),
+    Column("address", Words, nullable=False),
+    Column("address_key", Words, nullable=False),
+    Column("domain", Words, nullable=False, index=True),
+    Column("status", Words, nullable=False),
+    Column("detail", Words, nullable=False),
+    Column("reason", Words, nullable=False, server_default=""),
+    Column("is_open", Boolean, nullable=False, server_default=true()),  # still to be handed over
+    Column("status_since_at", UtcTime, nullable=False),
+    Column("evidence_count", Integer, nullable=False, server_default="0"),
+    Column("evidence_head", Bytes, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("message_id", "address_key"),
+    Index("ix_delivery_list", "status", "created_at"),
+    Index("ix_delivery_created", "created_at"),
 )
 
 attempt = Table(
@@ -464,7 +450,6 @@ evidence = Table(  # append-only, hash-chained per delivery (R5.2); triggers ref
     UniqueConstraint("delivery_id", "fingerprint"),
 )
 
-# --- what happened, and who owns what ------------------------------------------------------------------------------
 
 event = Table(  # appended in the transaction that it tells of; live pages, alerts and rules read it
     "event",

@@ -25,9 +25,6 @@ class Capabilities:
     several_recipients: bool = False
 
 
-# --- the way in: pull adapters -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """Where UIDs mean something: a folder in one incarnation (RFC 3501 section 2.3.1.1)."""
@@ -89,9 +86,6 @@ class Journal(Protocol):
 
     async def trouble(self, code: str, text: str) -> None:
         """Something that an admin should see but that does not stop the channel (e.g. ``folder``: MOVE fails)."""
-
-
-# --- the way out ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
