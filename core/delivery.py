@@ -6,9 +6,9 @@ repeats can matter; times of evidence are content and decide nothing. Numbers or
 - ``round``: 1 for the first copy; a person's *Send again* carries the next number and opens a new rank. A
   report carries the round of the token that it came back with.
 - ``attempt``: the number of one try inside its round; 0 where a fact belongs to no try. For ``HELD`` and
-  ``RELEASED`` it is the number of the hold (``next_hold``): a release ends the hold of its number and all before.
+  ``RELEASED`` it is the number of the hold (``next_hold``): a release ends that hold and all before it.
 
-Inside one round the first fact of ``RANK`` that is present decides; the last attempt explains what still waits.
+Inside one round the first fact of ``RANK`` that is present decides; the last attempt explains the rest.
 A doubt (the line broke when the other side may have taken the message) is settled by the reply of its own
 attempt, by a report or by a person. Another attempt that was refused does not settle it: the first copy may
 have arrived, so "not delivered" would be a guess.
@@ -18,7 +18,7 @@ copy met - except that a failed report on the newest copy is the newest word and
 Failures of an older round do not hurt a newer one. *Send again* withdraws a former *Mark as sent*, and
 cancelling a further round brings back what stood before it.
 
-Source: RFC 5321 section 4.2, RFC 3461, RFC 3464 section 2.3.3 (actions), RFC 8098, RFC 5965. Nothing is stored.
+Source: RFC 5321 section 4.2, RFC 3461, RFC 3464 section 2.3.3 (actions), RFC 8098, RFC 5965.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Detail(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """One append-only fact about one delivery. ``text``, ``server``, ``queue_id`` are the peer's words: data."""
+    """One append-only fact about one delivery. The texts are the peer's words: data."""
 
     fact: Fact
     round: int = 1
@@ -188,7 +188,8 @@ def _over_rounds(older: list[list[Evidence]], newest: list[Evidence]) -> Verdict
         return now
     if now.status is Status.CANCELLED:
         return _over_rounds(older[:-1], older[-1])
-    before = [_of_round([e for e in items if e.fact is not Fact.MARKED_SENT]) for items in older]
+    older = [[item for item in items if item.fact is not Fact.MARKED_SENT] for items in older]
+    before = [_of_round(items) for items in older]
     copies = [*before, now]
     for arrived in (Status.READ, Status.DELIVERED):
         if there := [copy for copy in copies if copy.status is arrived]:
@@ -197,15 +198,24 @@ def _over_rounds(older: list[list[Evidence]], newest: list[Evidence]) -> Verdict
         return now
     if taken := [copy for copy in copies if copy.status is Status.SENT]:
         return taken[-1]
-    unsettled = [copy for copy in before if copy.detail in {Detail.IN_DOUBT, Detail.DELAY_REPORTED}]
+    unsettled = [open_end for items in older if (open_end := _unsettled(items))]
     if unsettled and now.status is Status.NOT_DELIVERED:
         return unsettled[-1]
     bounced = any(copy.detail is Detail.BOUNCED for copy in before)
-    if now.status is Status.SCHEDULED and (
-        unsettled or bounced
-    ):  # "scheduled" promises that nobody has a copy
+    if now.status is Status.SCHEDULED and (unsettled or bounced):  # "scheduled" promises that nobody has a copy
         return replace(now, status=Status.DELAYED)
     return now
+
+
+def _unsettled(items: Sequence[Evidence]) -> Verdict | None:
+    """Return how an older round may still turn out well, whatever its later attempts met; None when it cannot."""
+    verdict = _of_round(items)
+    if verdict.detail is Detail.DELAY_REPORTED:
+        return verdict
+    doubt = _open_doubt(items)
+    if doubt is None or verdict.detail is Detail.BOUNCED:
+        return None
+    return Verdict(status=Status.DELAYED, detail=Detail.IN_DOUBT, decisive=doubt)
 
 
 def _of_round(items: Sequence[Evidence]) -> Verdict:
@@ -244,10 +254,10 @@ def _ends(items: Iterable[Evidence]) -> dict[int, Evidence]:
 def _pick(items: Iterable[Evidence], fact: Fact) -> Evidence:
     """Return the piece of ``fact`` from the last attempt; among repeats the one that was written first."""
     matching = [item for item in items if item.fact is fact]
+    if len(matching) == 1:
+        return matching[0]
     last = max(item.attempt for item in matching)
-    return min(
-        (item for item in matching if item.attempt == last), key=lambda e: (_instant(e.at), canonical(e))
-    )
+    return min((item for item in matching if item.attempt == last), key=lambda e: (_instant(e.at), canonical(e)))
 
 
 def _open_hold(items: Iterable[Evidence]) -> Evidence | None:
@@ -384,8 +394,8 @@ def _instant(at: datetime | None) -> str:
 def chain(previous: bytes, key: bytes, canonical: bytes) -> bytes:
     """Return the link that ties one piece of evidence to all before it (HMAC-SHA256).
 
-    ``previous`` is the link before, or the anchor of the chain (empty, or what names the delivery). Its length
-    is part of the input, so no bytes can wander between the two.
+    ``previous`` is the link before, or the anchor of the chain (empty, or what names the delivery). Its
+    length is part of the input, so no bytes can wander between the two.
     """
     return hmac.digest(key, len(previous).to_bytes(8, "big") + previous + canonical, "sha256")
 
