@@ -1,8 +1,8 @@
 """Named places where a test may kill, stop or break the process (FAULTS section 7).
 
-A call costs one comparison unless ``GATEHOUSE_FAILPOINT`` names points as ``NAME:HIT:ACTION[,…]``: at the HIT-th time that
-NAME is passed, ACTION happens: ``kill`` (SIGKILL to self), ``stop`` (SIGSTOP), ``raise`` or ``exit``. The variable is read
-here and nowhere else, because the point must work before any configuration exists.
+A call costs one comparison unless ``GATEHOUSE_FAILPOINT`` names points as ``NAME:HIT:ACTION[,…]``: at the HIT-th time
+that NAME is passed, ACTION happens: ``kill`` (SIGKILL to self), ``stop`` (SIGSTOP), ``raise`` or ``exit``. The variable
+is read here and nowhere else, because the point must work before any configuration exists.
 """
 
 from __future__ import annotations

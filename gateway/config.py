@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -56,7 +57,7 @@ class Config(BaseSettings):
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
 
-def load(**given: object) -> Config:
+def load(**given: Any) -> Config:
     """Read the configuration; ``given`` (command-line options) wins. Raises ConfigError with every problem."""
     try:
         return Config(**{name: value for name, value in given.items() if value is not None})

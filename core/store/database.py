@@ -2,8 +2,8 @@
 
 Every query is a synchronous function ``f(conn, ...)``. ``write`` runs it in a transaction that is durable when the call
 returns, ``read`` in one that cannot write. On SQLite a single thread does all the writing: it takes every job that is
-waiting, runs each in a savepoint of its own and commits them together (group commit), so that ``synchronous=FULL`` costs
-little. A job that fails undoes only itself; a COMMIT that fails fails every job of the batch.
+waiting, runs each in a savepoint of its own and commits them together (group commit), so that ``synchronous=FULL``
+costs little. A job that fails undoes only itself; a COMMIT that fails fails every job of the batch.
 
 After an I/O error the page cache cannot be trusted any more (F-D03): the store refuses everything from then on, and
 ``broken`` tells the process to stop.

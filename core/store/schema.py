@@ -367,6 +367,7 @@ outbox = Table(  # one row an answer: the state machine of handing over
     Column("channel_id", ForeignKey("channel.id"), nullable=False, index=True),
     Column("department_id", ForeignKey("department.id"), nullable=False),
     Column("state", Words, nullable=False),  # waiting | leased | doubt | held | done | cancelled
+    Column("nonce", Id, nullable=False, unique=True),  # 40 random bits: what return tokens carry
     Column("bytes_digest", Words, nullable=False),  # the mail, rendered once: every attempt sends these bytes
     Column("round", Integer, nullable=False, server_default="1"),  # grows with each "send again" by a person
     Column("attempts", Integer, nullable=False, server_default="0"),

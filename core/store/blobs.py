@@ -1,0 +1,113 @@
+"""Raw mails and attachments: content addressed by SHA-256, outside the database, durable before anyone hears of it.
+
+A local blob is written to a temporary file, synced, renamed to its digest, and its folder is synced: a crash leaves
+either nothing under that name or all of it (F-K03). Small raws live in a database row instead (``SMALL_BYTES``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Protocol
+
+#: Up to here a raw goes into a row: one commit instead of two syncs.
+SMALL_BYTES = 64 * 1024
+
+
+class BlobDamaged(Exception):
+    """The bytes are not those that the digest names (F-D05), or cannot be read (F-D04)."""
+
+
+class Blobs(Protocol):
+    async def put(self, content: bytes) -> str:
+        """Store durably; return the SHA-256 in hex."""
+
+    async def get(self, digest: str) -> bytes:
+        """Raises BlobDamaged where the content is missing, unreadable or another."""
+
+    async def adopt(self, path: Path, digest: str) -> None:
+        """Take over a file that a parser process wrote and synced under ``spool``."""
+
+    @property
+    def spool(self) -> Path:
+        """A folder on the same file system, for files on their way in."""
+
+
+class LocalBlobs:
+    """A folder with 256 subfolders. Opening it removes what a crash left half written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._spool = root / "spool"
+        self._spool.mkdir(parents=True, exist_ok=True)
+        for orphan in self._spool.iterdir():
+            orphan.unlink()
+        for number in range(256):
+            (root / f"{number:02x}").mkdir(exist_ok=True)
+        _sync_folder(root)
+
+    @property
+    def spool(self) -> Path:
+        return self._spool
+
+    def path(self, digest: str) -> Path:
+        return self.root / digest[:2] / digest
+
+    async def put(self, content: bytes) -> str:
+        return await asyncio.to_thread(self.put_now, content)
+
+    async def get(self, digest: str) -> bytes:
+        return await asyncio.to_thread(self.get_now, digest)
+
+    async def adopt(self, path: Path, digest: str) -> None:
+        await asyncio.to_thread(self._rename, path, digest)
+
+    def put_now(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        if not self.path(digest).exists():
+            self._rename(write_synced(self._spool, content), digest)
+        return digest
+
+    def get_now(self, digest: str) -> bytes:
+        try:
+            content = self.path(digest).read_bytes()
+        except OSError as error:
+            raise BlobDamaged(f"{digest}: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BlobDamaged(f"{digest}: the stored bytes are others")
+        return content
+
+    def _rename(self, temporary: Path, digest: str) -> None:
+        target = self.path(digest)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+
+
+def write_synced(folder: Path, content: bytes) -> Path:
+    """Write and sync a new file in ``folder``; used by parser processes for attachments."""
+    path = folder / secrets.token_hex(16)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_blobs(place: str) -> Blobs:
+    """Open the folder, or ``s3://BUCKET/PREFIX`` through obstore (the extra ``s3``)."""
+    if place.startswith("s3://"):
+        from core.store.blobs_s3 import S3Blobs
+
+        return S3Blobs(place)
+    return LocalBlobs(Path(place))
