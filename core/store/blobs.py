@@ -67,7 +67,9 @@ class LocalBlobs:
 
     def put_now(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
-        if not self.path(digest).exists():
+        if self.path(digest).exists():
+            _sync_folder(self.path(digest).parent)  # whoever named it may have died before this
+        else:
             self._rename(write_synced(self._spool, content), digest)
         return digest
 

@@ -43,4 +43,4 @@ class S3Blobs:
     async def adopt(self, path: Path, digest: str) -> None:
         content = await asyncio.to_thread(path.read_bytes)
         await obstore.put_async(self._store, f"{digest[:2]}/{digest}", content)
-        path.unlink()
+        await asyncio.to_thread(path.unlink)
