@@ -1,0 +1,395 @@
+"""What one line (or up to four wrapped ones) of a mail says about quoting: attribution, header, rule, signature.
+
+Structure first, words second: an attribution is recognised by how many of address, date, time, "wrote" and colon
+it has, so that a language missing in ``quote_words`` still works. Nothing here decides what is cut; ``quotes``
+does. Every pattern is linear and runs on at most ``MAX_LINE`` characters (T-D12).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from gateway.normalize import quote_words
+from gateway.normalize.quote_words import DATE, FROM, SUBJECT, TO
+
+MAX_LINE: Final = 400
+MAX_HEADER_LINES: Final = 16
+ADDRESS, DATED, TIMED, VERB = 1, 2, 4, 8
+
+_ADDRESS = re.compile(r"[^\s<>@\"',;:()\[\]]{1,80}@[^\s<>@\"',;:()\[\]]{2,200}")
+_YEAR = re.compile(r"(?<!\d)(?:19|20|25)\d\d(?!\d)")
+_NUMERIC_DATE = re.compile(r"(?<!\d)\d{1,4}([./-]) ?\d{1,2}\1 ?\d{1,4}(?!\d)")
+_TIME = re.compile(r"(?<!\d)\d{1,2}[:.h٫]\d{2}(?!\d)|\d[時点點시]|\d Uhr")
+_WORD = re.compile(r"[^\W\d_]+(?:\([^\W\d_]{1,3}\))?")
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
+_DIGITS = str.maketrans({chr(base + n): str(n) for base in (0x660, 0x6F0, 0x966, 0xE50, 0xFF10) for n in range(10)})
+_COLON_END = re.compile(r"(?:[:：﹕]|:\)?)[\s*_\"”»>]{0,4}$")
+_DASHED = re.compile(r"^[\s>*]{0,6}([-_=*~‐‑–—─━]{2,})\s*(.{2,80}?)[\s]*([-_=*~‐‑–—─━]{2,}|[:：])?\s*[:：]?\s*$")
+_RULE = re.compile(r"^\s{0,4}(?:[_‗]{5,}|[-‐–—─━]{8,}|={8,}|\*{8,})\s*$")
+_LABEL = re.compile(r"^[\s*_>|]{0,8}([^:：\d@/]{1,30}?)[\s*_]{0,4}[:：][\s*_]{0,6}(.*)$")
+_MARKER = re.compile(r"^[\s>]{0,8}(?:##[-=~]|[-=_*~#+—]{2,}).{6,200}?(?:[-=~]##|[-=_*~#+—]{2,})\s*$")
+_HASHED = re.compile(r"^[\s>]{0,8}##[-=~].{3,200}[-=~]##\s*$")
+_BAR = re.compile(r"^ {0,2}\|(?: |$)")
+_INITIALS = re.compile(r"^ {0,3}[A-Za-z]{1,4}>")
+_DELIMITER = re.compile(r"^(?:--|—|– –|-- ?\xa0?)[ \xa0\t]*$")
+_LINK = re.compile(r"<[^<>]{0,300}>|\(https?:[^()\s]{0,300}\)|\[https?:[^\[\]\s]{0,300}\]|https?://\S{1,300}")
+
+
+@dataclass(slots=True)
+class Lines:
+    """The lines of a body with what was found out about them, each question asked once (linear time)."""
+
+    text: list[str]  #: ``plain``
+    blank: list[bool]
+    marked: list[bool]  #: begins with a quote mark, or stands in a block quote
+    following: list[int]  #: for each line the next one that is not blank, or the number of lines
+    _signs: list[int] = field(default_factory=list)
+    _labels: list[tuple[str, str] | bool | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._signs = [-1] * len(self.text)
+        self._labels = [False] * len(self.text)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def signs(self, at: int) -> int:
+        if self._signs[at] < 0:
+            self._signs[at] = signs(self.text[at])
+        return self._signs[at]
+
+    def label(self, at: int) -> tuple[str, str] | None:
+        known = self._labels[at]
+        if isinstance(known, bool):
+            known = self._labels[at] = header_label(self.text[at])
+        return known
+
+    def is_quote_next(self, at: int) -> bool:
+        after = self.following[at]
+        return after < len(self.text) and after - at <= 3 and (self.marked[after] or is_odd_prefix(self.text[after]))
+
+
+def is_odd_prefix(line: str) -> bool:
+    """ "| " and "JD> ": quote marks of a few clients, trusted only below an attribution."""
+    return _BAR.match(line) is not None or _INITIALS.match(line) is not None
+
+
+def plain(line: str) -> str:
+    """Return the line without invisible marks (Apple Mail wraps right-to-left attributions in them)."""
+    line = line[:MAX_LINE]
+    return line if line.isascii() else _INVISIBLE.sub("", line).translate(_DIGITS)
+
+
+def signs(line: str) -> int:
+    """Return the bit set of what an attribution would have that this line has."""
+    found = 0
+    if "@" in line and _ADDRESS.search(line):
+        found |= ADDRESS
+    if _YEAR.search(line) or _NUMERIC_DATE.search(line):
+        found |= DATED
+    if _TIME.search(line):
+        found |= TIMED
+    if _has_verb(line):
+        found |= VERB
+    return found
+
+
+def _has_verb(line: str) -> bool:
+    words = _tokens(line)
+    return any(word in quote_words.VERBS for word in words) or (
+        not line.isascii() and any(part in line for part in quote_words.VERB_PARTS)
+    )
+
+
+def _tokens(line: str) -> list[str]:
+    return [word.split("(")[0] for word in _WORD.findall(line.casefold())]
+
+
+def ends_with_colon(line: str) -> bool:
+    tail = line[-12:]
+    if ":" not in tail and "：" not in tail and "﹕" not in tail:
+        # Zoho: "---- On …, Jane <jane@x.test> wrote ----"
+        return line.startswith("--") and line.rstrip().endswith("--") and _has_verb(line)
+    return _COLON_END.search(tail) is not None
+
+
+def may_end_attribution(line: str, *, is_quote_next: bool) -> bool:
+    """The cheap question asked of every line before ``find_attribution`` looks closer."""
+    if ends_with_colon(line):
+        return True
+    if is_quote_next:
+        return any(sign in line for sign in ("@", ":", "20")) or _has_verb(line)
+    return "@" in line or _last_word_is_verb(line)
+
+
+def _last_word_is_verb(line: str) -> bool:
+    last = line.rstrip(" .*_").rpartition(" ")[2].casefold()
+    return last in quote_words.VERBS or (bool(last) and not last.isascii() and _has_verb(last))
+
+
+def find_attribution(lines: Lines, end: int, *, first: int, is_quote_next: bool) -> int | None:
+    """Return where the attribution that ends with line ``end`` begins, or None when it is none.
+
+    At most three lines before ``end`` and none before ``first`` are looked at. The longest reading whose first
+    line looks like a beginning wins, so that "On Mon … Jane" is not left behind when "<jane@x.test> wrote:" was
+    wrapped onto a line of its own.
+    """
+    text, reach = lines.text, end
+    while reach > first and end - reach < 3 and not lines.blank[reach - 1] and len(text[reach - 1]) < 120:
+        reach -= 1
+        if ends_with_colon(text[reach]):
+            reach += 1  # a thing of its own
+            break
+    masks = [lines.signs(at) for at in range(reach, end + 1)]
+    has_colon = ends_with_colon(text[end])
+    for begin in range(reach, end + 1):
+        own, mask = masks[begin - reach], 0
+        for sign in masks[begin - reach :]:
+            mask |= sign
+        if not _is_possible(mask, has_colon=has_colon, is_quote_next=is_quote_next):
+            continue
+        is_name_above = begin == end - 1 and own & (ADDRESS | VERB) and not masks[-1] & ADDRESS
+        if begin < end and not is_name_above and not (own and _begins(text[begin])):
+            continue
+        joined = " ".join(line.strip() for line in text[begin : end + 1])
+        if _is_attribution(joined, mask, has_colon=has_colon, is_quote_next=is_quote_next):
+            return begin
+    return None
+
+
+def _is_possible(mask: int, *, has_colon: bool, is_quote_next: bool) -> bool:
+    """Whether the signs could do at all; asked before words are counted."""
+    if not mask & (VERB | ADDRESS) and not (is_quote_next and has_colon):
+        return False
+    if is_quote_next:
+        return True
+    strength = mask.bit_count()
+    return strength == 4 or (has_colon and (strength == 3 or bool(mask & VERB and strength >= 2)))
+
+
+def _begins(line: str) -> bool:
+    """Whether the line could be the first one of an attribution: "On …", a digit, "lun. …", "Mon, …"."""
+    stripped = line.strip(" \t\xa0*_-\"'“„«>")
+    if not stripped:
+        return False
+    if stripped[0].isdigit() or ord(stripped[0]) > 0x2E80 or stripped.startswith(("ב", "ใ", "เ")):
+        return True
+    words = stripped.casefold().split(None, 2)
+    return words[0].rstrip(".,") in quote_words.OPENERS or any(word[-1] in ",." for word in words[:2])
+
+
+def _is_attribution(line: str, mask: int, *, has_colon: bool, is_quote_next: bool) -> bool:
+    if not mask or len(line) > 2 * MAX_LINE:
+        return False
+    words = _tokens(_ADDRESS.sub(" ", line))
+    if len(words) > 40:
+        return False
+    has_verb, has_address = bool(mask & VERB), bool(mask & ADDRESS)
+    has_date, has_time = bool(mask & DATED), bool(mask & TIMED)
+    strength = mask.bit_count()
+    is_personal = _is_personal(words)
+    if is_quote_next:
+        if is_personal and not (has_date or has_time):
+            return False
+        if has_colon:
+            return (
+                (has_verb and (strength > 1 or len(words) <= 6))
+                or (has_address and len(words) <= 14)
+                or (has_date and has_time and len(words) <= 12)
+            )
+        return (has_verb and strength >= 2 and len(words) <= 25) or strength == 4
+    if is_personal or (has_verb and not has_address and _runs_on(line)):
+        return False
+    if not has_colon:
+        return len(words) <= 25 and _begins(line) and not line.rstrip().endswith((".", "?", "!"))
+    if not has_verb:
+        return strength == 3 and len(words) <= 16
+    return (
+        (has_date and (has_time or has_address or _begins(line)))
+        or (has_time and has_address)
+        or (has_address and len(words) <= 8)
+    )
+
+
+def _is_personal(words: Sequence[str]) -> bool:
+    return any(pair in quote_words.PRONOUN_PAIRS for pair in pairwise(words))
+
+
+def _runs_on(line: str) -> bool:
+    """Whether the sentence goes on after the verb in lower case: "… our technician wrote in the log:"."""
+    after: list[str] | None = None
+    for word in _WORD.findall(line):
+        if word.casefold().split("(")[0] in quote_words.VERBS:
+            after = []
+        elif after is not None:
+            after.append(word)
+    plain_words = [w for w in after or () if w.islower() and w.isascii() and w not in quote_words.JOINERS]
+    return len(plain_words) >= 2 or (len(plain_words) == 1 and len(after or ()) == 1)
+
+
+def header_label(line: str) -> tuple[str, str] | None:
+    """Return ``(kind, value)`` when the line reads like a header of a quoted mail: "*Von:* Jane"."""
+    if ":" not in line[:44] and "：" not in line[:44]:
+        return None
+    match = _LABEL.match(line)
+    if match is None:
+        return None
+    kind = quote_words.LABELS.get(match[1].strip(" \t\xa0*_\"'").casefold())
+    return (kind, match[2].strip(" \t\xa0*_")) if kind else None
+
+
+def header_block_end(lines: Lines, start: int, *, is_announced: bool) -> int | None:
+    """Return the line after the header block that starts at ``start``, or None when it is none.
+
+    ``is_announced``: a rule or "Original Message" stands above, so that less is asked of the block. A travel
+    request ("From: Berlin", "To: Paris") and a contact form ("From: …", "Subject: …") are not blocks.
+    """
+    kinds: dict[str, str] = {}
+    at, blanks, strays = start, 0, 0
+    last = start
+    while at < len(lines) and at - start < MAX_HEADER_LINES:
+        label = lines.label(at)
+        if label is not None:
+            kinds.setdefault(label[0], label[1])
+            last, blanks, strays = at, 0, 0
+        elif lines.blank[at]:
+            blanks += 1
+            if blanks > 1 or _has_all(kinds):
+                break
+        elif blanks or strays >= 3 or not kinds or _has_all(kinds):
+            break
+        else:
+            strays += 1  # a folded list of recipients, or a value on a line of its own
+            for kind, value in kinds.items():
+                if not value:
+                    kinds[kind] = lines.text[at]
+        at += 1
+    return last + 1 if _is_block(kinds, is_announced=is_announced) else None
+
+
+def _has_all(kinds: dict[str, str]) -> bool:
+    return all(kind in kinds for kind in (FROM, DATE, TO, SUBJECT))
+
+
+def _is_block(kinds: dict[str, str], *, is_announced: bool) -> bool:
+    main = [kind for kind in (FROM, DATE, TO, SUBJECT) if kind in kinds]
+    if FROM not in kinds or len(main) < 2:
+        return False
+    if is_announced:
+        return True
+    has_address = "@" in kinds[FROM] or "@" in kinds.get(TO, "")
+    when = signs(kinds.get(DATE, ""))
+    has_date = bool(when & (DATED | TIMED))
+    if len(main) == 4:
+        return has_date or has_address
+    if len(main) == 3:
+        if SUBJECT not in kinds:
+            return has_address and has_date
+        return has_address if DATE not in kinds else has_date and (has_address or bool(when & TIMED))
+    return False
+
+
+def is_separator(line: str) -> bool:
+    """ "-----Original Message-----" and "Begin forwarded message:" in the languages of ``quote_words``."""
+    text = line.strip(" \t\xa0*>")
+    if not text or len(line) > 120:
+        return False
+    if text[-1] in ":：" and text.casefold().rstrip(":： \xa0") in quote_words.FORWARD_LINES:
+        return True
+    if text[0] not in _DASHES:
+        return False
+    match = _DASHED.match(line)
+    if match is None:
+        return False
+    phrase = match[2].strip(" \t\xa0-_=*~‐‑–—:").casefold()
+    if phrase in quote_words.SEPARATORS:
+        return True
+    # "-----Original Message by Jane-----", "----- Mail original de Jean -----", "---- Forwarded by X on 5/5 ----"
+    return match[3] is not None and any(phrase.startswith((known + " ", known + "(")) for known in _OPEN_SEPARATORS)
+
+
+_DASHES = frozenset("-_=*~‐‑–—─━#+")
+_OPEN_SEPARATORS = (
+    "forwarded by", "forwarded message", "original message", "original mail", "weitergeleitet von",
+    "ursprüngliche nachricht", "mail original", "message original", "réacheminé par", "transféré par",
+    "mensaje original", "reenviado por", "inoltrato da", "encaminhado por", "doorgestuurd door", "vidarebefordrat av",
+    "original von", "originalmeddelande", "oprindelig meddelelse", "przekazane przez",
+)  # fmt: skip
+
+
+def is_dashed(line: str) -> bool:
+    """Dashes, words, dashes: a separator of an unknown language when a header block follows."""
+    if line.lstrip()[:1] not in _DASHES:
+        return False
+    match = _DASHED.match(line)
+    return match is not None and match[3] is not None and len(line) < 120
+
+
+def is_rule(line: str) -> bool:
+    return _RULE.match(line) is not None
+
+
+def is_reply_marker(line: str) -> bool:
+    """ "##- Please type your reply above this line -##" and its relatives."""
+    if len(line) > 300:
+        return False
+    is_dashed_line = line.lstrip(" \t>\xa0")[:1] in _DASHES
+    if is_dashed_line and _HASHED.match(line):
+        return True
+    if not is_dashed_line and line.isascii() and line.rstrip(" .-:*)").rpartition(" ")[2].lower() not in _ABOVE_WHAT:
+        return False
+    folded = line.casefold()
+    if not any(phrase in folded for phrase in quote_words.REPLY_ABOVE):
+        return False
+    return _MARKER.match(line) is not None or _is_bare_marker(folded)
+
+
+#: The ASCII words that such a phrase ends with; a line without dashes must end so, too.
+_ABOVE_WHAT = frozenset(phrase.split()[-1] for phrase in quote_words.REPLY_ABOVE if phrase.isascii())
+
+
+def _is_bare_marker(folded: str) -> bool:
+    """The same words without dashes around: only as a short line that speaks of an answer."""
+    return len(folded) < 100 and any(
+        word in folded
+        for word in ("reply above", "reply via email", "your reply", "antworten sie", "antwort", "répondre", "responda",
+                     "responder", "rispondi", "ответ", "beantwoord", "odpowied", "odpověd", "回复", "返信", "yanıt")
+    )  # fmt: skip
+
+
+def is_signature_delimiter(line: str) -> bool:
+    return len(line) < 8 and _DELIMITER.match(line) is not None
+
+
+def is_mobile_signature(line: str) -> bool:
+    """ "Sent from my iPhone", "Get Outlook for iOS", "Von meinem Samsung Gerät gesendet" and relatives."""
+    if len(line) > 400 or len(line) < 5:
+        return False
+    text = _LINK.sub(" ", line).strip(" \t\xa0*_-–—.·|[]()").casefold()
+    if not 4 < len(text) <= 110 or "?" in text:
+        return False
+    words = _tokens(text)
+    if not words or len(words) > 14 or not any(device in text for device in quote_words.DEVICES):
+        return False
+    if not text.isascii() and any(part in text for part in quote_words.SENT_PARTS) and len(text) < 50:
+        return True
+    if any(pair[0] in ("i", "ich", "je", "we") for pair in pairwise(words)):
+        return False
+    is_short = len(words) <= 8 or "," in text
+    if words[0] in quote_words.SENT_WORDS and words[-1] not in _PROSE_ENDS:
+        return is_short or "sent from" in text or "gesendet" in text
+    return len(words) <= 9 and words[-1] in quote_words.SENT_WORDS and words[0] in _BACKWARD_STARTS
+
+
+_PROSE_ENDS = frozenset(
+    {"yesterday", "today", "again", "it", "them", "me", "you", "gestern", "heute", "hier", "now", "before"}
+)
+#: Languages that put the verb last: "Von meinem iPhone gesendet", "iPhone'umdan gönderildi".
+_BACKWARD_STARTS = quote_words.words("""
+von diese dieser meinem mit iphone ipad samsung galaxy android outlook mail yahoo gmail bu dan van vanaf huawei
+xiaomi windows cep telefonumdan az ipademről iphone-omról iphoneomról androidos mano από
+""")

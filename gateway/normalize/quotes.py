@@ -1,0 +1,45 @@
+"""Telling a mail body apart: the words written now, the words quoted from before, the signature (R2.3).
+
+Each line gets one label (``quote_labels``); the three texts are the lines of each label in their order. So nothing
+can be lost or invented, whatever the rules think. The HTML side (``quotes_html``) labels the lines it finds in the
+document by the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.normalize.quote_labels import NEW, QUOTED, SIGNATURE, label_lines
+from gateway.normalize.quotes_html import HtmlSplit, split_html
+from gateway.normalize.values import Reply
+
+__all__ = ["HtmlSplit", "split_html", "split_text"]
+
+
+def split_text(text: str, parent: str | None = None) -> Reply:
+    """Tell a plain-text body apart.
+
+    ``text`` is decoded, format=flowed undone; any line ending. ``parent`` is the text of the message it answers
+    if that one is ours: lines that stand in it are quoted even without a mark. Raises nothing.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    labels = label_lines(lines, parent=parent)
+    return Reply(
+        text=_gather(lines, labels, NEW),
+        quoted=_gather(lines, labels, QUOTED),
+        signature=_gather(lines, labels, SIGNATURE),
+    )
+
+
+def _gather(lines: Sequence[str], labels: Sequence[str], wanted: str) -> str:
+    """Join the lines of one label; runs that something else stood between get a blank line between them."""
+    runs: list[list[str]] = []
+    previous = ""
+    for line, label in zip(lines, labels, strict=True):
+        if label == wanted:
+            if previous != wanted:
+                runs.append([])
+            runs[-1].append(line.rstrip())
+        previous = label
+    texts = ("\n".join(run).strip("\n") for run in runs)
+    return "\n\n".join(text for text in texts if text.strip())
