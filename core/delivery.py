@@ -257,7 +257,7 @@ def _pick(items: Iterable[Evidence], fact: Fact) -> Evidence:
     if len(matching) == 1:
         return matching[0]
     last = max(item.attempt for item in matching)
-    return min((item for item in matching if item.attempt == last), key=lambda e: (_instant(e.at), canonical(e)))
+    return min((item for item in matching if item.attempt == last), key=lambda e: (instant(e.at), canonical(e)))
 
 
 def _open_hold(items: Iterable[Evidence]) -> Evidence | None:
@@ -375,11 +375,11 @@ def fingerprint(evidence: Evidence) -> str:
 def canonical(evidence: Evidence) -> bytes:
     """Return the evidence as deterministic ASCII JSON: sorted names, UTC, no spaces. Every field is in it."""
     values = {field.name: getattr(evidence, field.name) for field in fields(evidence)}
-    values["at"] = _instant(evidence.at) or None
+    values["at"] = instant(evidence.at) or None
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def _instant(at: datetime | None) -> str:
+def instant(at: datetime | None) -> str:
     """Return the one text of an instant: UTC, microseconds; a naive time is taken as UTC."""
     if at is None:
         return ""
