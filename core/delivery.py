@@ -166,8 +166,8 @@ OUTCOMES: Mapping[Fact, Detail] = {
     Fact.CHANNEL_FAULT: Detail.OWN_FAULT,
     Fact.FINAL_DOT_PENDING: Detail.IN_DOUBT,
 }
-REPLIES = frozenset({Fact.ACCEPTED, Fact.REFUSED})
-ATTEMPT_FACTS = frozenset(OUTCOMES) | REPLIES
+#: Every way an attempt can end, strongest first.
+ENDS = (Fact.ACCEPTED, Fact.REFUSED, *OUTCOMES)
 
 
 def status_of(evidence: Iterable[Evidence]) -> Verdict:
@@ -194,6 +194,8 @@ def _over_rounds(older: list[list[Evidence]], newest: list[Evidence]) -> Verdict
     for arrived in (Status.READ, Status.DELIVERED):
         if there := [copy for copy in copies if copy.status is arrived]:
             return there[-1]
+    if answered := [copy for copy in copies if copy.detail in {Detail.REPLIED, Detail.COMPLAINT}]:
+        return answered[-1]
     if now.detail is Detail.BOUNCED:
         return now
     if taken := [copy for copy in copies if copy.status is Status.SENT]:
@@ -242,11 +244,10 @@ def _ends(items: Iterable[Evidence]) -> dict[int, Evidence]:
     """Return how each attempt ended, by its strongest fact; an attempt that only started has no end yet."""
     by_attempt: dict[int, list[Evidence]] = defaultdict(list)
     for item in items:
-        if item.fact in ATTEMPT_FACTS:
+        if item.fact in ENDS:
             by_attempt[item.attempt].append(item)
-    order = (Fact.ACCEPTED, Fact.REFUSED, *OUTCOMES)
     return {
-        attempt: _pick(facts, min((item.fact for item in facts), key=order.index))
+        attempt: _pick(facts, min((item.fact for item in facts), key=ENDS.index))
         for attempt, facts in by_attempt.items()
     }
 

@@ -164,6 +164,7 @@ MORE_ROUNDS = {
     "accepted read send_again/2 accepted/2": "read read",
     "dsn_delivered send_again/2 dsn_failed/2": "delivered delivered",
     "accepted send_again/2 dsn_failed/2": "not_delivered bounced",
+    "customer_replied send_again/2 dsn_failed/2": "sent replied",
     "dsn_delivered dsn_failed send_again/2 refused/2": "not_delivered refused",
     # an older doubt comes back when the newer round fails
     "in_doubt send_again/2 refused/2": "delayed in_doubt",

@@ -126,3 +126,35 @@ def test_a_clock_that_goes_back_freezes_no_key() -> None:
     assert ids(pacer.take([due(1, "a", "domain:x"), due(2, "a", "domain:x")], future, 10)) == [1, 2]
     assert ids(pacer.take([due(3, "a", "domain:x")], NOON + SECOND, 10)) == []
     assert ids(pacer.take([due(3, "a", "domain:x")], NOON + 61 * SECOND, 10)) == [3]
+
+
+ITEMS = st.lists(
+    st.builds(
+        Due,
+        id=st.integers(0, 10**6),
+        due_at=st.integers(0, 50).map(lambda n: NOON + n * SECOND),
+        department=st.sampled_from("abc"),
+        keys=st.sampled_from([(), ("account:1",), ("account:1", "domain:x"), ("domain:y",)]),
+        order_key=st.sampled_from(["", "ticket:1", "ticket:2"]),
+    ),
+    unique_by=lambda item: item.id,
+    max_size=25,
+)
+
+
+@pytest.mark.proves("R5.10", "F-S11", "F-S12")
+@given(ITEMS, st.integers(1, 5))
+def test_everything_goes_once_in_the_order_of_its_conversation(items: list[Due], room: int) -> None:
+    pacer = Pacer(limits={"account": (PER_MINUTE,), "domain": (Limit(per=SECOND, count=1), PER_MINUTE)})
+    waiting, gone, now = list(items), list[Due](), NOON + 50 * SECOND
+    for _ in range(2 * len(items) + 1):
+        turn = pacer.take(waiting, now, room)
+        assert len(turn.go) <= room
+        assert turn.go or not waiting or turn.look_again_at is not None
+        gone += turn.go
+        waiting = [item for item in waiting if item not in turn.go]
+        now = now if turn.go else turn.look_again_at or now
+    assert sorted(item.id for item in gone) == sorted(item.id for item in items)
+    for key in ("ticket:1", "ticket:2"):
+        of_one = [(item.due_at, item.id) for item in gone if item.order_key == key]
+        assert of_one == sorted(of_one)

@@ -178,7 +178,7 @@ def test_any_evidence_and_any_recipient_have_a_report(items: list[Evidence], rec
     assert told == explain(status_of(items), items[::-1], recipient=recipient, reader=reader)
 
 
-@pytest.mark.proves("R5.6", "T-D08")
+@pytest.mark.proves("R5.6")
 def test_braces_in_an_address_fill_nothing() -> None:
     told = report(refused("no_such_mailbox"), recipient="{why}{0.__class__}@{domain}")
     assert "{why}{0.__class__}@{domain} does not exist" in told.headline
