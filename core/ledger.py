@@ -6,6 +6,7 @@ mailbox is not stored: it is what the rows say.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,9 +101,12 @@ def record(
 
 
 def claim(conn: Connection, channel_id: int, *, limit: int, now: datetime, busy: Sequence[int] = ()) -> list[Work]:
-    """Count an attempt for the next rows and return them, oldest first (I7: before the parser sees them)."""
+    """Count an attempt for the next rows and return them, oldest first (I7: before the parser sees them).
+
+    A row whose reading ended badly before comes alone, so that it cannot draw its neighbours into the quarantine.
+    """
     due = (
-        sa.select(ledger.c.id)
+        sa.select(ledger.c.id, ledger.c.attempts)
         .where(
             ledger.c.channel_id == channel_id,
             ledger.c.state == "received",
@@ -113,7 +117,8 @@ def claim(conn: Connection, channel_id: int, *, limit: int, now: datetime, busy:
     )
     if busy:
         due = due.where(ledger.c.id.not_in(busy))
-    ids = list(conn.execute(due).scalars())
+    found = conn.execute(due).all()
+    ids = [row.id for row in itertools.takewhile(lambda row: row.attempts == 0, found)] or [row.id for row in found[:1]]
     if not ids:
         return []
     columns = [ledger.c[name] for name in Work.__dataclass_fields__]
@@ -192,7 +197,7 @@ def fail(conn: Connection, ledger_id: int, reason: str, *, now: datetime) -> boo
     row = lock(conn, ledger_id)
     if row["state"] != "received":
         return False
-    is_last = row["attempts"] >= MAX_ATTEMPTS
+    is_last = bool(row["attempts"] >= MAX_ATTEMPTS)
     values: dict[str, Any] = {"reason": reason[:500]}
     if is_last:
         values |= {"state": "quarantined", "done_at": now, "next_attempt_at": None}
@@ -272,7 +277,7 @@ _same_raw = sa.select(
 )
 
 
-def same_mail(conn: Connection, channel_id: int, canonical_digest: str) -> sa.Row[Any] | None:
+def same_mail(conn: Connection, channel_id: int, canonical_digest: str) -> sa.Row[*tuple[Any, ...]] | None:
     """The row that this mail came in with before: same Message-ID *and* same content (R1.4, T-A11)."""
     return conn.execute(_same_mail, {"channel_id": channel_id, "digest": canonical_digest}).first()
 
@@ -282,7 +287,7 @@ def is_id_used(conn: Connection, channel_id: int, message_id_header: str) -> boo
     return conn.execute(_same_id, {"channel_id": channel_id, "header": message_id_header}).first() is not None
 
 
-def same_bytes(conn: Connection, work: Work) -> sa.Row[Any] | None:
+def same_bytes(conn: Connection, work: Work) -> sa.Row[*tuple[Any, ...]] | None:
     """For mails without Message-ID: the same bytes within a day, or from before the mailbox was re-created."""
     parameters = {"channel_id": work.channel_id, "digest": work.raw_digest, "row_id": work.id}
     for row in conn.execute(_same_raw, parameters):

@@ -1,0 +1,138 @@
+"""Messages: one thing said in a ticket, with its files and every Message-ID by which it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+
+from core.errors import NotFound
+from core.ids import public_id
+from core.store.schema import agent, attachment, message, message_ref, ticket
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """An attachment whose bytes are in the blob store already."""
+
+    name: str
+    content_type: str
+    digest: str
+    size_bytes: int
+    is_inline: bool = False
+    content_id: str | None = None
+
+
+_insert = sa.insert(message).returning(message.c.id)
+_insert_file = sa.insert(attachment)
+
+
+def add(conn: Connection, values: dict[str, Any], files: Sequence[File] = ()) -> int:
+    """Insert a message and its files; return its id. ``values`` are columns of ``message`` without ids."""
+    message_id = int(conn.execute(_insert, values | {"public_id": public_id()}).scalar_one())
+    if files:
+        rows = [
+            {
+                "public_id": public_id(),
+                "message_id": message_id,
+                "position": position,
+                "name": file.name,
+                "content_type": file.content_type,
+                "digest": file.digest,
+                "size_bytes": file.size_bytes,
+                "is_inline": file.is_inline,
+                "content_id": file.content_id,
+            }
+            for position, file in enumerate(files)
+        ]
+        conn.execute(_insert_file, rows)
+    header = values.get("message_id_header")
+    if header:
+        add_ref(conn, values["channel_id"], header, message_id)
+    return message_id
+
+
+def add_ref(conn: Connection, channel_id: int, message_id_header: str, message_id: int) -> None:
+    """Note one more Message-ID by which a message is known."""
+    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    conn.execute(
+        insert(message_ref).on_conflict_do_nothing(),
+        {"channel_id": channel_id, "message_id_header": message_id_header, "message_id": message_id},
+    )
+
+
+def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, sa.RowMapping]:
+    """Message-ID -> the newest message known by it: ``message_id``, ``ticket_id``, ``direction``, ``text``."""
+    if not headers:
+        return {}
+    query = (
+        sa.select(
+            message_ref.c.message_id_header,
+            message.c.id.label("message_id"),
+            message.c.ticket_id,
+            message.c.direction,
+            message.c.text,
+        )
+        .join(message, message.c.id == message_ref.c.message_id)
+        .where(message_ref.c.channel_id == channel_id, message_ref.c.message_id_header.in_(sorted(headers)))
+        .order_by(message.c.id)
+    )
+    return {row["message_id_header"]: row for row in conn.execute(query).mappings()}
+
+
+def thread(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:
+    """Every message of a ticket with its author's name, in the order in which it came."""
+    query = (
+        sa.select(message, agent.c.name.label("agent_name"), agent.c.public_id.label("agent_public_id"))
+        .outerjoin(agent, agent.c.id == message.c.agent_id)
+        .where(message.c.ticket_id == ticket_id)
+        .order_by(message.c.created_at, message.c.id)
+    )
+    return list(conn.execute(query).mappings())
+
+
+def by_public_id(conn: Connection, wanted: str, departments: Collection[int] | None) -> sa.RowMapping:
+    """Return a message with ``department_id`` and ``ticket_code``. Raises NotFound, also where it is out of sight."""
+    query = (
+        sa.select(message, ticket.c.department_id, ticket.c.code.label("ticket_code"))
+        .join(ticket, ticket.c.id == message.c.ticket_id)
+        .where(message.c.public_id == wanted)
+    )
+    if departments is not None:
+        query = query.where(ticket.c.department_id.in_(departments))
+    row = conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFound("no such message")
+    return row
+
+
+def files_of(conn: Connection, message_ids: Sequence[int]) -> dict[int, list[sa.RowMapping]]:
+    found: dict[int, list[sa.RowMapping]] = {}
+    query = (
+        sa.select(attachment)
+        .where(attachment.c.message_id.in_(message_ids))
+        .order_by(attachment.c.message_id, attachment.c.position)
+    )
+    for row in conn.execute(query).mappings():
+        found.setdefault(row["message_id"], []).append(row)
+    return found
+
+
+def file_by_public_id(conn: Connection, wanted: str, departments: Collection[int] | None) -> sa.RowMapping:
+    """Return an attachment if its ticket is in sight now (T-F02). Raises NotFound."""
+    query = (
+        sa.select(attachment)
+        .join(message, message.c.id == attachment.c.message_id)
+        .join(ticket, ticket.c.id == message.c.ticket_id)
+        .where(attachment.c.public_id == wanted)
+    )
+    if departments is not None:
+        query = query.where(ticket.c.department_id.in_(departments))
+    row = conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFound("no such file")
+    return row

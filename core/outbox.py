@@ -1,0 +1,496 @@
+"""The outbox: what is promised to leave, who is handing it over, and where each try stands (FAULTS section 4).
+
+The row is the state machine; the delivery status is computed from evidence and lives in ``core.deliveries``.
+
+    waiting --claim--> leased --outcome--> waiting | done | doubt
+    leased --lease ran out--> waiting (before the line of doubt) | doubt (after it)
+    waiting | doubt --a person--> cancelled | waiting | done;   waiting <--> held
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from core import deliveries
+from core.clock import Clock
+from core.delivery import Evidence, Fact
+from core.errors import Conflict, NotFound, TooLate
+from core.keys import Keys
+from core.store.database import now_of
+from core.store.schema import attempt, channel, delivery, message, outbox
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """One answer that is ours to hand over until the lease runs out."""
+
+    outbox_id: int
+    message_id: int
+    channel_id: int
+    department_id: int
+    attempt_id: int
+    attempt: int
+    round: int
+    fence: int
+    nonce: int
+    ticket_id: int
+    bytes_digest: str
+    first_due_at: datetime
+    give_up_at: datetime
+    recipients: dict[int, str]  #: delivery id -> address, the ones still open
+
+
+def add(
+    conn: Connection,
+    *,
+    message_id: int,
+    channel_id: int,
+    department_id: int,
+    nonce: int,
+    bytes_digest: str,
+    due_at: datetime,
+    give_up_at: datetime,
+    hold_if_they_write: bool,
+) -> int:
+    """Promise one answer (part of COMMIT A)."""
+    values = {
+        "message_id": message_id,
+        "channel_id": channel_id,
+        "department_id": department_id,
+        "state": "waiting",
+        "nonce": nonce,
+        "bytes_digest": bytes_digest,
+        "first_due_at": due_at,
+        "due_at": due_at,
+        "give_up_at": give_up_at,
+        "hold_if_they_write": hold_if_they_write,
+    }
+    return int(conn.execute(sa.insert(outbox).returning(outbox.c.id), values).scalar_one())
+
+
+def claim(
+    conn: Connection,
+    *,
+    owner: str,
+    limit: int,
+    lease: timedelta,
+    clock: Clock,
+    paused_channels: Collection[int] = (),
+) -> list[Claimed]:
+    """Take the next due rows: lease, fence and attempt row in one commit (O1). Oldest due first."""
+    now = now_of(conn, clock)
+    due = (
+        sa.select(outbox.c.id)
+        .join(channel, channel.c.id == outbox.c.channel_id)
+        .where(
+            outbox.c.state == "waiting",
+            outbox.c.due_at <= now,
+            channel.c.is_enabled,
+            sa.or_(channel.c.out_resume_at.is_(None), channel.c.out_resume_at <= now),
+        )
+        .order_by(outbox.c.due_at, outbox.c.id)
+        .limit(limit)
+    )
+    if paused_channels:
+        due = due.where(outbox.c.channel_id.not_in(paused_channels))
+    if conn.dialect.name == "postgresql":
+        due = due.with_for_update(skip_locked=True, of=outbox)
+    ids = list(conn.execute(due).scalars())
+    if not ids:
+        return []
+    rows = (
+        conn.execute(
+            sa.update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(
+                state="leased",
+                lease_owner=owner,
+                lease_until=now + lease,
+                fence=outbox.c.fence + 1,
+                attempts=outbox.c.attempts + 1,
+            )
+            .returning(outbox)
+        )
+        .mappings()
+        .all()
+    )
+    started = [
+        {
+            "outbox_id": row["id"],
+            "number": row["attempts"],
+            "round": row["round"],
+            "fence": row["fence"],
+            "state": "started",
+            "node": owner,
+            "started_at": now,
+            "recipients": [],
+        }
+        for row in rows
+    ]
+    attempt_ids = {
+        row.outbox_id: row.id
+        for row in conn.execute(sa.insert(attempt).returning(attempt.c.id, attempt.c.outbox_id), started)
+    }
+    return _claimed(conn, rows, attempt_ids)
+
+
+_pending = (
+    sa.update(attempt)
+    .where(attempt.c.id == sa.bindparam("row_id"), attempt.c.state == "started")
+    .values(state="final_dot_pending", final_dot_at=sa.bindparam("set_now"), recipients=sa.bindparam("set_recipients"))
+)
+_owned = sa.select(outbox.c.id).where(
+    outbox.c.id == sa.bindparam("outbox_id"),
+    outbox.c.state == "leased",
+    outbox.c.fence == sa.bindparam("fence"),
+    outbox.c.lease_until > sa.bindparam("now"),
+)
+
+
+def cross_line_of_doubt(
+    conn: Connection, keys: Keys, claimed: Claimed, delivery_ids: Sequence[int], *, clock: Clock
+) -> None:
+    """COMMIT B: from here on the peer may have it (O4). Raises Conflict when the lease is not ours any more."""
+    now = now_of(conn, clock)
+    query = _owned.with_for_update() if conn.dialect.name == "postgresql" else _owned
+    if conn.execute(query, {"outbox_id": claimed.outbox_id, "fence": claimed.fence, "now": now}).first() is None:
+        raise Conflict("the lease of this answer ran out")
+    conn.execute(_pending, {"row_id": claimed.attempt_id, "set_now": now, "set_recipients": list(delivery_ids)})
+    for delivery_id in delivery_ids:
+        item = Evidence(
+            fact=Fact.FINAL_DOT_PENDING, round=claimed.round, attempt=claimed.attempt, at=now, source="system"
+        )
+        deliveries.record(conn, keys, delivery_id, item, now=now)
+
+
+_finish_attempt = (
+    sa.update(attempt)
+    .where(attempt.c.id == sa.bindparam("row_id"))
+    .values(state="finished", ended_at=sa.bindparam("set_now"))
+)
+_leave = (
+    sa.update(outbox)
+    .where(
+        outbox.c.id == sa.bindparam("row_id"),
+        outbox.c.state == "leased",
+        outbox.c.fence == sa.bindparam("its_fence"),
+    )
+    .values(
+        state=sa.bindparam("set_state"),
+        due_at=sa.bindparam("set_due"),
+        doubt_since_at=sa.bindparam("set_doubt"),
+        lease_owner=None,
+        lease_until=None,
+    )
+)
+
+
+def finish(
+    conn: Connection,
+    keys: Keys,
+    claimed: Claimed,
+    facts: dict[int, Evidence],
+    *,
+    retry_at: datetime | None,
+    now: datetime,
+) -> str:
+    """COMMIT C: record what the try brought and move the row on; return its new state.
+
+    Evidence is true whoever owns the row by now, so it is recorded in any case; the row itself moves only under the
+    fence. ``retry_at`` None with a recipient still open means that the window is over: that is recorded too.
+    """
+    open_after = False
+    is_in_doubt = False
+    for delivery_id, item in facts.items():
+        verdict = deliveries.record(conn, keys, delivery_id, item, now=now).verdict
+        if verdict.is_in_doubt:
+            is_in_doubt = True
+        elif verdict.status not in deliveries.CLOSED:
+            if retry_at is None:
+                over = Evidence(fact=Fact.GAVE_UP, round=claimed.round, at=now, source="system")
+                deliveries.record(conn, keys, delivery_id, over, now=now)
+            else:
+                open_after = True
+    conn.execute(_finish_attempt, {"row_id": claimed.attempt_id, "set_now": now})
+    state = "doubt" if is_in_doubt else "waiting" if open_after else "done"
+    conn.execute(
+        _leave,
+        {
+            "row_id": claimed.outbox_id,
+            "its_fence": claimed.fence,
+            "set_state": state,
+            "set_due": retry_at or now,
+            "set_doubt": now if is_in_doubt else None,
+        },
+    )
+    return state
+
+
+def renew(conn: Connection, claimed: Sequence[Claimed], *, lease: timedelta, clock: Clock) -> set[int]:
+    """Lengthen the leases of what is in hand; return the outbox ids that are still ours."""
+    until = now_of(conn, clock) + lease
+    kept = set()
+    for item in claimed:
+        done = conn.execute(
+            sa.update(outbox)
+            .where(outbox.c.id == item.outbox_id, outbox.c.state == "leased", outbox.c.fence == item.fence)
+            .values(lease_until=until)
+        )
+        if done.rowcount:
+            kept.add(item.outbox_id)
+    return kept
+
+
+def sweep(conn: Connection, keys: Keys, *, clock: Clock, orphans_of: str | None = None) -> tuple[int, int]:
+    """Take back rows whose lease ran out; return how many are due again and how many are in doubt.
+
+    ``orphans_of``: rows of this owner name are taken back at once; a process passes its own name when it starts,
+    because nothing that it leased before its death is in hand any more.
+    """
+    now = now_of(conn, clock)
+    ran_out: sa.ColumnElement[bool] = outbox.c.lease_until <= now
+    if orphans_of is not None:
+        ran_out = sa.or_(ran_out, outbox.c.lease_owner == orphans_of)
+    query = sa.select(outbox).where(outbox.c.state == "leased", ran_out)
+    if conn.dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True)
+    again = doubts = 0
+    for row in conn.execute(query).mappings().all():
+        if _take_back(conn, keys, row, now=now):
+            doubts += 1
+        else:
+            again += 1
+    return again, doubts
+
+
+def overdue(conn: Connection, keys: Keys, *, after: timedelta, now: datetime) -> int:
+    """Say of answers that wait longer than expected that they are delayed (R5.3)."""
+    query = (
+        sa.select(delivery.c.id, outbox.c.round)
+        .join(outbox, outbox.c.message_id == delivery.c.message_id)
+        .where(delivery.c.status == "scheduled", outbox.c.state == "waiting", outbox.c.first_due_at <= now - after)
+    )
+    rows = conn.execute(query).all()
+    for row in rows:
+        item = Evidence(fact=Fact.OVERDUE, round=row.round, at=now, source="system")
+        deliveries.record(conn, keys, row.id, item, now=now)
+    return len(rows)
+
+
+def expire(conn: Connection, keys: Keys, *, now: datetime) -> int:
+    """End the retry window of answers that wait for a channel that never came back (F-S13)."""
+    query = sa.select(outbox).where(outbox.c.state == "waiting", outbox.c.give_up_at <= now, outbox.c.attempts > 0)
+    rows = conn.execute(query).mappings().all()
+    for row in rows:
+        for open_one in _open_deliveries(conn, row["message_id"]):
+            over = Evidence(fact=Fact.GAVE_UP, round=row["round"], at=now, source="system")
+            deliveries.record(conn, keys, open_one.id, over, now=now)
+        conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(state="done"))
+    return len(rows)
+
+
+def resend_once(conn: Connection, *, channels: Collection[int], waited: timedelta, now: datetime) -> list[int]:
+    """Return doubts of channels with the policy ``resend-once`` that no evidence settled in time (FAULTS 4.2)."""
+    query = sa.select(outbox.c.message_id).where(
+        outbox.c.state == "doubt",
+        outbox.c.channel_id.in_(channels),
+        outbox.c.round == 1,
+        outbox.c.doubt_since_at <= now - waited,
+    )
+    return list(conn.execute(query).scalars())
+
+
+def cancel(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime) -> None:
+    """Cancel before handover. Raises TooLate once a try is in hand or something may have left (F-S14)."""
+    row = lock(conn, message_id)
+    if row["state"] not in ("waiting", "held"):
+        raise TooLate("the answer has left or is just leaving")
+    for open_one in _open_deliveries(conn, message_id):
+        item = Evidence(fact=Fact.CANCELLED, round=row["round"], at=now, source="agent")
+        deliveries.record(conn, keys, open_one.id, item, now=now, actor=actor)
+    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(state="cancelled"))
+
+
+def hold(conn: Connection, keys: Keys, message_id: int, *, why: str, actor: str, now: datetime) -> None:
+    """Keep a waiting answer back until somebody releases or cancels it."""
+    row = lock(conn, message_id)
+    if row["state"] != "waiting":
+        raise TooLate("the answer has left or is just leaving")
+    for open_one in _open_deliveries(conn, message_id):
+        number = deliveries.next_hold_number(conn, open_one.id)
+        item = Evidence(fact=Fact.HELD, round=row["round"], attempt=number, at=now, source="agent", reason=why)
+        deliveries.record(conn, keys, open_one.id, item, now=now, actor=actor)
+    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(state="held", held_why=why))
+
+
+def release(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime) -> None:
+    """Let a held answer go; it does not hold by itself again."""
+    row = lock(conn, message_id)
+    if row["state"] != "held":
+        raise Conflict("the answer is not held")
+    for open_one in _open_deliveries(conn, message_id):
+        number = deliveries.next_hold_number(conn, open_one.id) - 1
+        item = Evidence(fact=Fact.RELEASED, round=row["round"], attempt=number, at=now, source="agent")
+        deliveries.record(conn, keys, open_one.id, item, now=now, actor=actor)
+    due = max(row["due_at"], now)
+    values: dict[str, Any] = {"state": "waiting", "held_why": "", "hold_if_they_write": False, "due_at": due}
+    values["give_up_at"] = due + (row["give_up_at"] - row["first_due_at"])
+    values["first_due_at"] = due
+    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(**values))
+
+
+def send_again(
+    conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime, delivery_ids: Collection[int] = ()
+) -> int:
+    """Open a new round: the same bytes and Message-ID once more, because a person said so. Return its number.
+
+    Without ``delivery_ids`` it goes to every recipient that does not have it for certain. Raises Conflict while a
+    round is still under way, or when there is nobody to send to.
+    """
+    row = lock(conn, message_id)
+    if row["state"] not in ("done", "doubt", "cancelled"):
+        raise Conflict("the answer is still on its way")
+    wanted = [
+        item
+        for item in deliveries.of_message(conn, message_id)
+        if (item["id"] in delivery_ids if delivery_ids else item["status"] in ("not_delivered", "delayed", "cancelled"))
+    ]
+    if not wanted:
+        raise Conflict("every recipient has it already")
+    number = row["round"] + 1
+    for item in wanted:
+        fact = Evidence(fact=Fact.SEND_AGAIN, round=number, at=now, source="agent")
+        deliveries.record(conn, keys, item["id"], fact, now=now, actor=actor)
+    values = {
+        "state": "waiting",
+        "round": number,
+        "due_at": now,
+        "first_due_at": now,
+        "give_up_at": now + (row["give_up_at"] - row["first_due_at"]),
+        "doubt_since_at": None,
+    }
+    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(**values))
+    return number
+
+
+def mark_sent(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime) -> None:
+    """A person settles a doubt as sent; the evidence names them. Raises Conflict where nothing is in doubt."""
+    row = lock(conn, message_id)
+    if row["state"] != "doubt":
+        raise Conflict("nothing about this answer is in doubt")
+    for item in deliveries.of_message(conn, message_id):
+        if item["detail"] == "in_doubt":
+            fact = Evidence(fact=Fact.MARKED_SENT, round=row["round"], at=now, source="agent")
+            deliveries.record(conn, keys, item["id"], fact, now=now, actor=actor)
+    deliveries.settle_outbox(conn, message_id)
+
+
+def lock(conn: Connection, message_id: int) -> sa.RowMapping:
+    """Return the outbox row of a message, locked for this transaction. Raises NotFound."""
+    query = sa.select(outbox).where(outbox.c.message_id == message_id)
+    if conn.dialect.name == "postgresql":
+        query = query.with_for_update()
+    row = conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFound("not an answer")
+    return row
+
+
+def by_nonce(conn: Connection, nonce: int) -> sa.RowMapping | None:
+    """The row that a return token speaks of."""
+    return conn.execute(sa.select(outbox).where(outbox.c.nonce == nonce)).mappings().first()
+
+
+def held_by_reply(conn: Connection, ticket_message_ids: sa.Select[Any]) -> list[int]:
+    """Message ids among those given that wait and are to be held when the customer writes first (R5.9)."""
+    query = sa.select(outbox.c.message_id).where(
+        outbox.c.message_id.in_(ticket_message_ids),
+        outbox.c.state == "waiting",
+        outbox.c.attempts == 0,
+        outbox.c.hold_if_they_write,
+    )
+    return list(conn.execute(query).scalars())
+
+
+def next_due_at(conn: Connection) -> datetime | None:
+    """When the next row falls due: how long a worker may sleep."""
+    query = sa.select(outbox.c.due_at).where(outbox.c.state == "waiting").order_by(outbox.c.due_at).limit(1)
+    return conn.execute(query).scalar()
+
+
+def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[int, int]) -> list[Claimed]:
+    message_ids = [row["message_id"] for row in rows]
+    tickets = {
+        row.id: row.ticket_id
+        for row in conn.execute(sa.select(message.c.id, message.c.ticket_id).where(message.c.id.in_(message_ids)))
+    }
+    recipients: dict[int, dict[int, str]] = {message_id: {} for message_id in message_ids}
+    query = sa.select(delivery.c.id, delivery.c.message_id, delivery.c.address).where(
+        delivery.c.message_id.in_(message_ids), delivery.c.is_open
+    )
+    for row in conn.execute(query.order_by(delivery.c.id)):
+        recipients[row.message_id][row.id] = row.address
+    claimed = [
+        Claimed(
+            outbox_id=row["id"],
+            message_id=row["message_id"],
+            channel_id=row["channel_id"],
+            department_id=row["department_id"],
+            attempt_id=attempt_ids[row["id"]],
+            attempt=row["attempts"],
+            round=row["round"],
+            fence=row["fence"],
+            nonce=row["nonce"],
+            ticket_id=tickets[row["message_id"]],
+            bytes_digest=row["bytes_digest"],
+            first_due_at=row["first_due_at"],
+            give_up_at=row["give_up_at"],
+            recipients=recipients[row["message_id"]],
+        )
+        for row in rows
+    ]
+    return sorted(claimed, key=lambda item: (item.first_due_at, item.outbox_id))
+
+
+def _take_back(conn: Connection, keys: Keys, row: sa.RowMapping, *, now: datetime) -> bool:
+    """Return whether the last attempt had crossed the line of doubt."""
+    last = (
+        conn.execute(sa.select(attempt).where(attempt.c.outbox_id == row["id"], attempt.c.number == row["attempts"]))
+        .mappings()
+        .one()
+    )
+    is_in_doubt = False
+    if last["state"] == "final_dot_pending":
+        for delivery_id in last["recipients"]:
+            item = Evidence(
+                fact=Fact.IN_DOUBT, round=last["round"], attempt=last["number"], at=now, source="system",
+                text="the process that was handing it over ended before the reply",
+            )  # fmt: skip
+            is_in_doubt |= deliveries.record(conn, keys, delivery_id, item, now=now).verdict.is_in_doubt
+    conn.execute(sa.update(attempt).where(attempt.c.id == last["id"]).values(state="finished", ended_at=now))
+    still_open = _open_deliveries(conn, row["message_id"])
+    state = "doubt" if is_in_doubt else "waiting" if still_open else "done"
+    conn.execute(
+        sa.update(outbox)
+        .where(outbox.c.id == row["id"], outbox.c.fence == row["fence"])
+        .values(
+            state=state,
+            due_at=now if state == "waiting" else row["due_at"],
+            doubt_since_at=now if is_in_doubt else None,
+            lease_owner=None,
+            lease_until=None,
+            fence=outbox.c.fence + 1,
+        )
+    )
+    return is_in_doubt
+
+
+def _open_deliveries(conn: Connection, message_id: int) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    query = sa.select(delivery.c.id, delivery.c.detail).where(delivery.c.message_id == message_id, delivery.c.is_open)
+    return conn.execute(query).all()
