@@ -39,26 +39,14 @@ _SPOKEN: Final = (
 _ALLOWED: Final = frozenset(codecs.lookup(name).name for name in _SPOKEN)
 # What writers of these labels really mean: the superset that their system uses.
 _MEANT: Final = {
-    **dict.fromkeys(
-        ("ascii", "latin-1", "us", "ansi", "unknown", "8bit", "7bit", "binary", "x-ansi"), "cp1252"
-    ),
-    **dict.fromkeys(
-        ("iso-8859-1", "iso8859-1", "iso8859_1", "iso_8859-1", "us-ascii", "ansi_x3.4-1968"), "cp1252"
-    ),
-    **dict.fromkeys(
-        ("gb2312", "gbk", "x-gbk", "cp936", "ms936", "windows-936", "gb_2312-80", "euc-cn"), "gb18030"
-    ),
-    **dict.fromkeys(
-        ("ks_c_5601-1987", "ks_c_5601", "ksc5601", "ksc_5601", "euc-kr", "euckr", "cp949"), "cp949"
-    ),
+    **dict.fromkeys(("ascii", "latin-1", "us", "ansi", "unknown", "8bit", "7bit", "binary", "x-ansi"), "cp1252"),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "iso8859_1", "iso_8859-1", "us-ascii", "ansi_x3.4-1968"), "cp1252"),
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "cp936", "ms936", "windows-936", "gb_2312-80", "euc-cn"), "gb18030"),
+    **dict.fromkeys(("ks_c_5601-1987", "ks_c_5601", "ksc5601", "ksc_5601", "euc-kr", "euckr", "cp949"), "cp949"),
     **dict.fromkeys(("korean", "windows-949", "ms949", "uhc"), "cp949"),
-    **dict.fromkeys(
-        ("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j", "ms932"), "cp932"
-    ),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j", "ms932"), "cp932"),
     **dict.fromkeys(("big5", "big5-hkscs", "x-x-big5", "big5-eten", "csbig5"), "big5hkscs"),
-    **dict.fromkeys(
-        ("iso-2022-jp", "iso2022-jp", "csiso2022jp", "cp50220", "cp50221", "cp50222"), "iso2022_jp_3"
-    ),
+    **dict.fromkeys(("iso-2022-jp", "iso2022-jp", "csiso2022jp", "cp50220", "cp50221", "cp50222"), "iso2022_jp_3"),
     **dict.fromkeys(("utf8", "utf-8", "utf8mb4", "unicode-1-1-utf-8", "cp65001", "x-utf-8", "utf"), "utf-8"),
     **dict.fromkeys(("iso-8859-8-i", "iso-8859-8-e", "logical", "visual", "hebrew"), "iso8859_8"),
     **dict.fromkeys(("iso-8859-9", "latin5", "iso8859-9"), "cp1254"),
@@ -175,9 +163,7 @@ def _is_wrong_width(text: str, codec: str) -> bool:
     if codec not in _MULTIBYTE_UNITS:
         return False
     sample = text[:2000]
-    return "\x00" in sample or sum(
-        not char.isprintable() and char not in "\r\n\t" for char in sample
-    ) * 4 > len(sample)
+    return "\x00" in sample or sum(not char.isprintable() and char not in "\r\n\t" for char in sample) * 4 > len(sample)
 
 
 def _is_latin(data: bytes) -> bool:

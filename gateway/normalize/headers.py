@@ -18,13 +18,19 @@ MAX_BLOCK_BYTES: Final = 256 * 1024
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 1000
 MAX_PARAMS: Final = 200
+MAX_SAME: Final = 200  # fields of one name
 #: Kept even behind a flood of other fields: without them the mail could not be shown.
 _VITAL: Final = frozenset(
     b"from to cc subject date message-id in-reply-to references reply-to sender return-path".split()
     + b"auto-submitted".split()
     + b"mime-version content-type content-transfer-encoding content-disposition content-id".split()
 )
-_KNOWN: Final = _VITAL | frozenset(b"received dkim-signature bcc x-mailer user-agent delivered-to".split())
+_KNOWN: Final = _VITAL | frozenset(
+    b"received dkim-signature bcc user-agent delivered-to envelope-to original-recipient thread-topic".split()
+    + b"thread-index importance priority precedence organization comments keywords status lines".split()
+    + b"authentication-results received-spf errors-to feedback-id mail-followup-to domainkey-signature".split()
+    + b"newsgroups path apparently-to accept-language autocrypt sensitivity envelope-from".split()
+)
 _FIELD: Final = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:")
 _MAIN_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+\-]+/[a-z0-9!#$&^_.+\-]+")
 _EXTENDED: Final = re.compile(r"^([^*]+)(?:\*(\d{1,3}))?(\*)?$")
@@ -99,7 +105,17 @@ class Leaf:
 def read_head(raw: bytes) -> tuple[Head, int, list[str]]:
     """Return the header block of ``raw``, the offset of the body and warning codes. Never raises."""
     start = _skip_envelope(raw)
-    end, body = _find_end(raw, start)
+    return _read_block(raw, start, len(raw), is_mail=True)
+
+
+def read_part_head(data: bytes, start: int, end: int) -> tuple[Head, int, list[str]]:
+    """The same for the part ``data[start:end]`` of a multipart: an empty first line means no header at all."""
+    head, body, warnings = _read_block(data, start, end, is_mail=False)
+    return head, min(body, end), warnings
+
+
+def _read_block(raw: bytes, start: int, stop: int, *, is_mail: bool) -> tuple[Head, int, list[str]]:
+    end, body = _find_end(raw, start, stop)
     warnings: list[str] = []
     fields: list[tuple[str, bytes]] = []
     kept_bytes = 0
@@ -115,19 +131,27 @@ def read_head(raw: bytes) -> tuple[Head, int, list[str]]:
         if len(value) > MAX_FIELD_BYTES:
             value = value[:MAX_FIELD_BYTES]
             warnings.append("header-field-cut")
-        if (len(fields) >= MAX_FIELDS or kept_bytes + len(value) > MAX_BLOCK_BYTES) and (
-            name not in _VITAL or len(fields) >= 2 * MAX_FIELDS
-        ):
+        if len(fields) >= MAX_FIELDS or kept_bytes + len(value) > MAX_BLOCK_BYTES:
             warnings.append("header-block-cut")
-            continue
+            if name not in _VITAL or len(fields) >= 2 * MAX_FIELDS:
+                continue
         kept_bytes += len(value)
-        fields.append((name.decode("ascii"), value))
+        fields.append((name.decode("ascii").lower(), value))
+    if fields and not any(_is_known(name) for name, _ in fields):
+        fields, body = [], start  # prose with a colon in its first line
+        warnings.append("header-missing")
+    if is_mail and not fields:
+        warnings.append("header-missing")
     index: dict[str, tuple[bytes, ...]] = {}
     for key, value in fields:
-        index[key] = (
-            (*index[key], value) if key in index and len(index[key]) < 200 else index.get(key, (value,))
-        )
+        earlier = index.get(key, ())
+        if len(earlier) < MAX_SAME:
+            index[key] = (*earlier, value)
     return Head(tuple(fields), index), body, list(dict.fromkeys(warnings))
+
+
+def _is_known(name: str) -> bool:
+    return name.encode() in _KNOWN or name.startswith(("content-", "x-", "arc-", "list-", "resent-"))
 
 
 def _skip_envelope(raw: bytes) -> int:
@@ -143,16 +167,16 @@ def _skip_envelope(raw: bytes) -> int:
     return at
 
 
-def _find_end(raw: bytes, start: int) -> tuple[int, int]:
+def _find_end(raw: bytes, start: int, stop: int) -> tuple[int, int]:
     """Return where the block ends and where the body begins: the first empty line."""
     if raw[start : start + 1] in (b"\r", b"\n"):
         return start, start + (2 if raw[start : start + 2] == b"\r\n" else 1)
-    end, body = len(raw), len(raw)
+    end, body = stop, stop
     marks: tuple[bytes, ...] = (b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\n\r\r\n")
-    if raw.find(b"\n", start) < 0:
+    if raw.find(b"\n", start, stop) < 0:
         marks = (b"\r\r",)
     for mark in marks:
-        found = raw.find(mark, start, min(len(raw), end + len(mark)))
+        found = raw.find(mark, start, min(stop, end + len(mark)))
         if 0 <= found < end:
             end, body = found, found + len(mark)
     return end, body
