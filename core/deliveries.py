@@ -31,8 +31,9 @@ from core.errors import NotFound
 from core.keys import Keys
 from core.store.schema import delivery, evidence, message, outbox, ticket
 
-#: No further try is made for a recipient in one of these.
+#: No further try is made for a recipient in one of these, nor where the other side has it or may have it.
 CLOSED = frozenset({Status.SENT, Status.DELIVERED, Status.READ, Status.NOT_DELIVERED, Status.CANCELLED})
+MAY_BE_THERE = frozenset({Detail.IN_DOUBT, Detail.DELAY_REPORTED})
 _FIELDS = tuple(field.name for field in fields(Evidence))
 
 
@@ -107,7 +108,7 @@ def record(
             "set_status": verdict.status.value,
             "set_detail": verdict.detail.value,
             "set_reason": decisive.reason if decisive else "",
-            "set_is_open": verdict.status not in CLOSED,
+            "set_is_open": is_open(verdict),
             "set_since": now if is_moved else row["status_since_at"],
             "set_count": row["evidence_count"] + 1,
             "set_head": head,
@@ -116,6 +117,11 @@ def record(
     if is_moved:
         _after_move(conn, row, before, verdict, now=now)
     return Change(delivery_id=delivery_id, before=before, verdict=verdict, is_new=True)
+
+
+def is_open(verdict: Verdict) -> bool:
+    """Whether the recipient is still to be tried."""
+    return verdict.status not in CLOSED and verdict.detail not in MAY_BE_THERE
 
 
 def to_evidence(row: Any) -> Evidence:
@@ -148,12 +154,20 @@ def of_messages(conn: Connection, message_ids: Sequence[int]) -> dict[int, list[
     return found
 
 
+def standing(conn: Connection, message_id: int) -> str:
+    """What the recipients of a message still need: ``waiting`` for a try, ``doubt`` to be settled, or ``done``."""
+    rows = conn.execute(_standing, {"message_id": message_id}).all()
+    if any(row.is_open for row in rows):
+        return "waiting"
+    return "doubt" if any(row.detail == Detail.IN_DOUBT for row in rows) else "done"
+
+
+_standing = sa.select(delivery.c.is_open, delivery.c.detail).where(delivery.c.message_id == sa.bindparam("message_id"))
+
+
 def settle_outbox(conn: Connection, message_id: int) -> None:
-    """End the outbox row of a message when no recipient is open any more (late evidence settles a doubt)."""
-    rows = conn.execute(
-        sa.select(delivery.c.is_open, delivery.c.detail).where(delivery.c.message_id == message_id)
-    ).all()
-    if not any(row.is_open and row.detail != Detail.DELAY_REPORTED for row in rows):
+    """End the outbox row of a message when late evidence left nothing to do for it."""
+    if standing(conn, message_id) == "done":
         conn.execute(
             sa.update(outbox)
             .where(outbox.c.message_id == message_id, outbox.c.state.in_(("waiting", "doubt", "held")))

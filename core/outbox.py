@@ -205,20 +205,13 @@ def finish(
     Evidence is true whoever owns the row by now, so it is recorded in any case; the row itself moves only under the
     fence. ``retry_at`` None with a recipient still open means that the window is over: that is recorded too.
     """
-    open_after = False
-    is_in_doubt = False
     for delivery_id, item in facts.items():
         verdict = deliveries.record(conn, keys, delivery_id, item, now=now).verdict
-        if verdict.is_in_doubt:
-            is_in_doubt = True
-        elif verdict.status not in deliveries.CLOSED:
-            if retry_at is None:
-                over = Evidence(fact=Fact.GAVE_UP, round=claimed.round, at=now, source="system")
-                deliveries.record(conn, keys, delivery_id, over, now=now)
-            else:
-                open_after = True
+        if retry_at is None and deliveries.is_open(verdict):
+            over = Evidence(fact=Fact.GAVE_UP, round=claimed.round, at=now, source="system")
+            deliveries.record(conn, keys, delivery_id, over, now=now)
     conn.execute(_finish_attempt, {"row_id": claimed.attempt_id, "set_now": now})
-    state = "doubt" if is_in_doubt else "waiting" if open_after else "done"
+    state = deliveries.standing(conn, claimed.message_id)
     conn.execute(
         _leave,
         {
@@ -226,7 +219,7 @@ def finish(
             "its_fence": claimed.fence,
             "set_state": state,
             "set_due": retry_at or now,
-            "set_doubt": now if is_in_doubt else None,
+            "set_doubt": now if state == "doubt" else None,
         },
     )
     return state
@@ -363,7 +356,7 @@ def send_again(
     ]
     if not wanted:
         raise Conflict("every recipient has it already")
-    number = row["round"] + 1
+    number = int(row["round"]) + 1
     for item in wanted:
         fact = Evidence(fact=Fact.SEND_AGAIN, round=number, at=now, source="agent")
         deliveries.record(conn, keys, item["id"], fact, now=now, actor=actor)
@@ -474,15 +467,14 @@ def _take_back(conn: Connection, keys: Keys, row: sa.RowMapping, *, now: datetim
             )  # fmt: skip
             is_in_doubt |= deliveries.record(conn, keys, delivery_id, item, now=now).verdict.is_in_doubt
     conn.execute(sa.update(attempt).where(attempt.c.id == last["id"]).values(state="finished", ended_at=now))
-    still_open = _open_deliveries(conn, row["message_id"])
-    state = "doubt" if is_in_doubt else "waiting" if still_open else "done"
+    state = deliveries.standing(conn, row["message_id"])
     conn.execute(
         sa.update(outbox)
         .where(outbox.c.id == row["id"], outbox.c.fence == row["fence"])
         .values(
             state=state,
             due_at=now if state == "waiting" else row["due_at"],
-            doubt_since_at=now if is_in_doubt else None,
+            doubt_since_at=now if state == "doubt" else None,
             lease_owner=None,
             lease_until=None,
             fence=outbox.c.fence + 1,
