@@ -230,7 +230,7 @@ def _of_round(items: Sequence[Evidence]) -> Verdict:
         return Verdict(status=Status.DELAYED, detail=Detail.IN_DOUBT, decisive=doubt)
     if not doubt and (hold := _open_hold(items)):
         return Verdict(status=Status.HELD, detail=Detail.HELD, decisive=hold)
-    return _waiting(items, doubt)
+    return _waiting(items)
 
 
 def _open_doubt(items: Iterable[Evidence]) -> Evidence | None:
@@ -269,14 +269,13 @@ def _open_hold(items: Iterable[Evidence]) -> Evidence | None:
     return _pick(holds, Fact.HELD)
 
 
-def _waiting(items: Sequence[Evidence], doubt: Evidence | None) -> Verdict:
+def _waiting(items: Sequence[Evidence]) -> Verdict:
     """Explain a delivery that is neither handed over nor over: by its last attempt, or by the lack of one."""
     ends = _ends(items)
     faults = [attempt for attempt, end in ends.items() if end.fact is Fact.CHANNEL_FAULT]
     tried = [attempt for attempt in ends if attempt not in faults]
     present = {item.fact for item in items}
-    late = bool(tried) or doubt is not None or Fact.OVERDUE in present
-    status = Status.DELAYED if late else Status.SCHEDULED
+    status = Status.DELAYED if tried or Fact.OVERDUE in present else Status.SCHEDULED
     last = ends[max(tried)] if tried else None
     is_fault_newer = bool(faults) and (last is None or max(faults) > max(tried))
     if is_fault_newer and (last is None or OUTCOMES[last.fact] is not Detail.IN_DOUBT):

@@ -145,7 +145,7 @@ class Backoff:
         if failures <= 0:
             return timedelta(0)
         wait = self.initial
-        for _ in range(min(failures - 1, 64)):  # 64 growths reach any cap; a higher power would overflow
+        for _ in range(min(failures - 1, 64)):  # a factor of 1 never reaches the cap
             if wait >= self.cap:
                 break
             wait = min(wait * self.factor, self.cap)

@@ -165,6 +165,7 @@ MORE_ROUNDS = {
     "dsn_delivered send_again/2 dsn_failed/2": "delivered delivered",
     "accepted send_again/2 dsn_failed/2": "not_delivered bounced",
     "customer_replied send_again/2 dsn_failed/2": "sent replied",
+    "in_doubt auto_replied/2": "delayed in_doubt",
     "dsn_delivered dsn_failed send_again/2 refused/2": "not_delivered refused",
     # an older doubt comes back when the newer round fails
     "in_doubt send_again/2 refused/2": "delayed in_doubt",

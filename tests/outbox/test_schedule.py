@@ -136,6 +136,7 @@ HINTS = {
     "we tried 3 times": None,
     "550 5.1.1 no such user": None,
     "": None,
+    "-" * 2000 + "try again in 5 minutes": None,
 }
 
 
@@ -176,6 +177,7 @@ def test_backoff_grows_to_its_cap_and_never_overflows() -> None:
     seconds = [backoff.delay(failures, never).total_seconds() for failures in (0, 1, 2, 3, 4, 5, 6, 10**9)]
     assert seconds == [0, 2, 4, 8, 16, 30, 30, 30]
     assert Backoff().delay(10**9, always) == timedelta(minutes=33)
+    assert Backoff(factor=1.0).delay(10**18, never) == timedelta(seconds=1)
 
 
 @pytest.mark.proves("F-M09")

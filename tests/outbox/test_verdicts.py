@@ -121,6 +121,23 @@ def test_sent_copy_with_a_refused_second_copy_tells_of_the_refusal() -> None:
 
 
 @pytest.mark.proves("R5.6")
+def test_report_of_the_round_answers_its_refused_try() -> None:
+    told = report(refused("mailbox_full"), Evidence(fact=Fact.DSN_DELIVERED))
+    assert told.what_to_do == "Nothing needs to be done."
+
+
+@pytest.mark.proves("R5.6", "F-S05")
+def test_hostile_words_are_cleaned_wherever_they_are_shown() -> None:
+    hostile = "a\u202e\x1b[2Jb" + "c" * 10_000
+    item = refused("no_such_mailbox", text=hostile, server=hostile, queue_id=hostile, enhanced=hostile)
+    told = report(item, reader="owner", recipient=hostile)
+    (raw,) = told.raw
+    for shown in (told.headline, told.code, raw.text, raw.server, raw.queue_id, raw.enhanced or ""):
+        assert len(shown) <= 500
+        assert not {"\u202e", "\x1b"} & set(shown)
+
+
+@pytest.mark.proves("R5.6")
 @pytest.mark.parametrize(
     ("reader", "can_reconnect", "can_tell"), [("agent", False, True), ("admin", True, False), ("owner", True, False)]
 )
