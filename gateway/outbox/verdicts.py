@@ -197,6 +197,9 @@ WHAT: Mapping[Detail, _What] = {
     ),
 }
 
+_NEW_ADDRESS = "Ask for the contact's new address, or reach them another way."
+_BLOCKED = "Sending it again will not help. An administrator can find out why; reach this contact another way."
+_BLOCKED_ACTIONS = (Action.TELL_ADMIN, Action.OTHER_ROAD)
 _CORRECT = (Action.CORRECT_ADDRESS, Action.OTHER_ROAD)
 _RETRY = (Action.SEND_AGAIN, Action.OTHER_ROAD)
 _OURS = (Action.TELL_ADMIN, Action.SEND_AGAIN, Action.OTHER_ROAD)
@@ -218,8 +221,40 @@ WHY: Mapping[str, _Why] = {
     "mailbox_disabled": _Why(
         "the mailbox of {recipient} is closed or not in use any more",
         Side.ADDRESS,
-        "Ask for the contact's new address, or reach them another way.",
+        _NEW_ADDRESS,
         _CORRECT,
+    ),
+    "bad_address": _Why(
+        "the address {recipient} is not written as an address can be",
+        Side.ADDRESS,
+        "Look for a typing error in the address and correct it.",
+        _CORRECT,
+    ),
+    "ambiguous_address": _Why(
+        "the address {recipient} could mean several people there",
+        Side.ADDRESS,
+        "Ask for the contact's full address, or reach them another way.",
+        _CORRECT,
+    ),
+    "moved": _Why("the owner of {recipient} has a new address", Side.ADDRESS, _NEW_ADDRESS, _CORRECT),
+    "takes_no_mail": _Why("{domain} takes no mail", Side.ADDRESS, _NEW_ADDRESS, _CORRECT),
+    "owner_changed": _Why(
+        "the address {recipient} belongs to somebody else now",
+        Side.ADDRESS,
+        "Do not write to it again: another person would read it. Ask for the contact's new address.",
+        _CORRECT,
+    ),
+    "list_problem": _Why(
+        "{recipient} is a mailing list that is not working",
+        Side.THEIRS,
+        "Only its owner can put this right. Write to the contact's own address, or reach them another way.",
+        _CORRECT,
+    ),
+    "not_allowed": _Why(
+        "{recipient} takes mail from chosen senders only",
+        Side.THEIRS,
+        "Reach this contact another way and ask them to let our address in.",
+        (Action.OTHER_ROAD, Action.SEND_AGAIN),
     ),
     "mailbox_full": _Why(
         "the mailbox of {recipient} is full",
@@ -239,23 +274,51 @@ WHY: Mapping[str, _Why] = {
         "Send the attachments as a link, or write it in other words.",
         (Action.SEND_AS_LINK, Action.OTHER_ROAD),
     ),
-    "spam_suspected": _Why(
+    "spam": _Why(
         "a filter on the other side took it for unwanted mail",
         Side.CONTENT,
         "Write it in other words with fewer links. If it happens often, an administrator should look at it.",
         (Action.SEND_AGAIN, Action.OTHER_ROAD, Action.TELL_ADMIN),
     ),
-    "policy": _Why(
-        "the rules of the other side do not let mail from our server in",
-        Side.THEIRS,
-        "Sending it again will not help. An administrator can find out why; reach this contact another way.",
+    "virus": _Why(
+        "a filter on the other side took an attachment for harmful",
+        Side.CONTENT,
+        "Do not send the attachment again before an administrator has looked at it.",
         (Action.TELL_ADMIN, Action.OTHER_ROAD),
     ),
-    "authentication_ours": _Why(
-        "our server could not prove that it may send for our address", Side.OURS, _ADMIN, _OURS
+    "encoding": _Why(
+        "the other side cannot read some characters of the message or the address",
+        Side.CONTENT,
+        "Use an address in Latin letters if there is one, or reach this contact another way.",
+        _CORRECT,
     ),
-    "login_ours": _Why("the login of our account is refused", Side.OURS, _ADMIN, _ACCOUNT),
-    "tls_ours": _Why("no safe connection could be set up", Side.OURS, _ADMIN, _OURS),
+    "blocked": _Why("the other side blocks mail from our server", Side.THEIRS, _BLOCKED, _BLOCKED_ACTIONS),
+    "relay_denied": _Why(
+        "a server on the way does not pass on mail for {domain}",
+        Side.UNKNOWN,
+        "Look for a typing error after the @. If the address is right, an administrator should look at the settings.",
+        (Action.CORRECT_ADDRESS, Action.TELL_ADMIN, Action.OTHER_ROAD),
+    ),
+    "policy": _Why(
+        "the rules of the other side do not let it in",
+        Side.THEIRS,
+        _BLOCKED,
+        _BLOCKED_ACTIONS,
+    ),
+    "authentication": _Why("our server could not prove that it may send for our address", Side.OURS, _ADMIN, _OURS),
+    "login": _Why("the login of our account is refused", Side.OURS, _ADMIN, _ACCOUNT),
+    "tls": _Why("no safe connection could be set up", Side.OURS, _ADMIN, _OURS),
+    "reverse_dns": _Why("the name of our server could not be confirmed", Side.OURS, _ADMIN, _OURS),
+    "sender_refused": _Why("our own sender address is not accepted", Side.OURS, _ADMIN, _OURS),
+    "protocol": _Why("the servers did not understand each other", Side.OURS, _ADMIN, _OURS),
+    "too_many_recipients": _Why(
+        "it went to too many people at once",
+        Side.OURS,
+        "Send it again to fewer people at a time.",
+        _RETRY,
+    ),
+    "system_full": _Why("the server of the other side has no room left", Side.THEIRS, _OTHER_ROAD, _RETRY),
+    "system_error": _Why("the server of the other side is not working as it should", Side.THEIRS, _OTHER_ROAD, _RETRY),
     "greylisted": _Why(
         "it makes senders that it does not know wait for some minutes", Side.THEIRS, _OTHER_ROAD, _RETRY
     ),
@@ -265,8 +328,8 @@ WHY: Mapping[str, _Why] = {
         "Send it again later. If it happens often, an administrator should lower the sending rate.",
         (Action.SEND_AGAIN, Action.OTHER_ROAD, Action.TELL_ADMIN),
     ),
-    "unreachable": _Why("the server of the other side did not answer", Side.THEIRS, _OTHER_ROAD, _RETRY),
-    "dns": _Why(
+    "not_reachable": _Why("the server of the other side did not answer", Side.THEIRS, _OTHER_ROAD, _RETRY),
+    "dns_failure": _Why(
         "the server for {domain} could not be found",
         Side.THEIRS,
         "Look for a typing error after the @. If the address is right, send it again later.",
@@ -279,6 +342,16 @@ WHY: Mapping[str, _Why] = {
         (Action.OTHER_ROAD, Action.TELL_ADMIN),
     ),
     "expired": _Why("the other side did not take it in time", Side.THEIRS, _OTHER_ROAD, _RETRY),
+}
+
+#: Words of channels that say the same as one above.
+ALSO_CALLED: Mapping[str, str] = {
+    "spam_suspected": "spam",
+    "authentication_ours": "authentication",
+    "login_ours": "login",
+    "tls_ours": "tls",
+    "unreachable": "not_reachable",
+    "dns": "dns_failure",
 }
 
 #: The general truth of a detail when no reason is known.
@@ -349,7 +422,8 @@ def _cause(verdict: Verdict, evidence: Iterable[Evidence]) -> Evidence | None:
 
 
 def _why(cause: Evidence) -> _Why | None:
-    return WHY.get(cause.reason or ("unreachable" if cause.fact is Fact.UNREACHABLE else ""))
+    word = cause.reason or ("not_reachable" if cause.fact is Fact.UNREACHABLE else "")
+    return WHY.get(ALSO_CALLED.get(word, word))
 
 
 def _later_refusal(verdict: Verdict, evidence: Iterable[Evidence]) -> Evidence | None:

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.delivery import Detail, Evidence, Fact, Status, status_of
+from gateway.normalize.bounce_reasons import REASONS
 from gateway.outbox.verdicts import (
+    ALSO_CALLED,
     NO_REASON,
     SIDE_TEXTS,
     WHAT,
@@ -54,9 +56,12 @@ def refused(reason: str = "", **more: object) -> Evidence:
         (Fact.DSN_FAILED, "mailbox_full", Side.THEIRS, Action.SEND_AGAIN, "is full"),
         (Fact.REFUSED, "too_big", Side.CONTENT, Action.SEND_AS_LINK, "larger"),
         (Fact.REFUSED, "content_refused", Side.CONTENT, Action.SEND_AS_LINK, "not allowed"),
-        (Fact.DSN_FAILED, "spam_suspected", Side.CONTENT, Action.OTHER_ROAD, "filter"),
+        (Fact.DSN_FAILED, "spam", Side.CONTENT, Action.OTHER_ROAD, "filter"),
         (Fact.REFUSED, "policy", Side.THEIRS, Action.TELL_ADMIN, "rules"),
         (Fact.REFUSED, "authentication_ours", Side.OURS, Action.TELL_ADMIN, "could not prove"),
+        (Fact.REFUSED, "spam_suspected", Side.CONTENT, Action.OTHER_ROAD, "filter"),
+        (Fact.DSN_FAILED, "owner_changed", Side.ADDRESS, Action.CORRECT_ADDRESS, "somebody else"),
+        (Fact.REFUSED, "other", Side.UNKNOWN, Action.SEND_AGAIN, "no reason that we can read"),
         (Fact.REFUSED, "loop", Side.THEIRS, Action.OTHER_ROAD, "circles"),
         (Fact.REFUSED, "a_word_of_next_year", Side.UNKNOWN, Action.SEND_AGAIN, "no reason that we can read"),
         (Fact.REFUSED, "", Side.UNKNOWN, Action.OTHER_ROAD, "refused the message"),
@@ -170,6 +175,12 @@ def test_every_detail_and_reason_reads_as_sentences_without_jargon() -> None:
         assert what.headline.endswith(".")
         assert what.what_to_do.endswith(".")
         assert ("{why}" in what.headline) is what.heeds_reason
+
+
+@pytest.mark.proves("R5.6")
+def test_every_reason_that_a_bounce_can_have_has_words() -> None:
+    assert set(REASONS) - set(WHY) == {"other"}
+    assert set(ALSO_CALLED.values()) <= set(WHY)
 
 
 EVIDENCE = st.builds(
