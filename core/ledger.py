@@ -22,7 +22,7 @@ from core.ids import public_id
 from core.store.schema import ledger, raw
 
 MAX_ATTEMPTS = 3
-RETRY_AFTER = (timedelta(0), timedelta(seconds=2), timedelta(seconds=10))
+RETRY_AFTER = (timedelta(0), timedelta(0), timedelta(seconds=5))  # by attempts made
 REPEAT_WINDOW = timedelta(hours=24)
 
 OUTCOMES = ("ticketed", "repeat", "own_copy", "evidence", "skipped")

@@ -1,0 +1,172 @@
+"""From ledger row to ticket: claim, read in a child, classify, and settle everything in one transaction (I7 to I9).
+
+    received --claim (attempt counted, committed)--> child process --> Mail
+      own copy | report -> evidence | automatic answer -> quiet entry | repeat | message -> ticket
+    failure x3 -> quarantined
+
+Rows of one channel are settled in the order in which they came. A row whose reading takes long or kills its child waits
+alone and holds up nobody behind it (P6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection
+
+from core import leases, ledger
+from core.errors import Conflict
+from core.failpoints import failpoint
+from core.keys import Keys
+from core.leases import Lease
+from core.store.blobs import BlobDamaged, Blobs, LocalBlobs
+from core.store.database import Database, Job
+from gateway.errors import LeaseLost
+from gateway.live.hub import Hub, wait
+from gateway.parsing import Parsed, ParserDied, Parsers, RawDamaged, Source
+from gateway.settle import ChannelView, Settled, settle
+
+log = structlog.get_logger("gatehouse.ingest")
+
+BATCH = 64
+CHUNK = 8  # mails that one child reads in a row: fewer passes through the pipe
+POLL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Read:
+    """A claimed row with its mail, and the files that wait in the spool."""
+
+    work: ledger.Work
+    parsed: Parsed
+
+
+class Ingest:
+    """The reading side of one channel, under its lease."""
+
+    def __init__(
+        self, *, db: Database, blobs: Blobs, hub: Hub, keys: Keys, parsers: Parsers, view: ChannelView, lease: Lease
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._hub = hub
+        self._keys = keys
+        self._parsers = parsers
+        self._view = view
+        self._lease = lease
+        self._alone: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises LeaseLost."""
+        await self._db.write(ledger.quarantine_exhausted, self._view.channel_id, now=self._db.clock.now())
+        with self._hub.subscribe(f"ledger:{self._view.channel_id}") as waiter:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    if not await self.run_once(group):
+                        await wait(waiter, POLL_SECONDS)
+
+    async def run_once(self, group: asyncio.TaskGroup) -> int:
+        """Claim and settle one batch; return how many rows were claimed."""
+        works = await self._db.write(self._claim, list(self._alone))
+        if not works:
+            return 0
+        failpoint("I7")
+        if works[0].attempts > 1:
+            self._read_alone(group, works)
+            return len(works)
+        chunks = [works[start : start + CHUNK] for start in range(0, len(works), CHUNK)]
+        reads = [asyncio.create_task(self._read_chunk(chunk)) for chunk in chunks]
+        try:
+            for chunk, task in zip(chunks, reads, strict=True):
+                read = await task
+                if read is None:
+                    await self._db.write(self._retry_alone, chunk)
+                else:
+                    await self._settle(read)
+        finally:
+            for task in reads:
+                task.cancel()
+        return len(works)
+
+    def _claim(self, conn: Connection, busy: Sequence[int]) -> list[ledger.Work]:
+        if not leases.holds(conn, self._lease, clock=self._db.clock):
+            raise LeaseLost(f"another node owns channel {self._view.channel_id}")
+        now = self._db.clock.now()
+        return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy)
+
+    async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read] | None:
+        """Read rows together; None when one of them ended the child, and each has to be tried alone."""
+        try:
+            parsed = await self._parsers.parse(await self._sources(works))
+        except (ParserDied, RawDamaged, BlobDamaged):
+            return None
+        return [Read(work=work, parsed=item) for work, item in zip(works, parsed, strict=True)]
+
+    def _retry_alone(self, conn: Connection, works: Sequence[ledger.Work]) -> None:
+        """One of these ended the child; which one is found out by reading each alone at once."""
+        for work in works:
+            ledger.fail(conn, work.id, "read together with a message that ended the parser", now=self._db.clock.now())
+
+    def _read_alone(self, group: asyncio.TaskGroup, works: Sequence[ledger.Work]) -> None:
+        for work in works:
+            task = group.create_task(self._read_one(work), name=f"ingest-alone-{work.id}")
+            self._alone[work.id] = task
+            task.add_done_callback(partial(self._end_alone, work.id))
+
+    def _end_alone(self, ledger_id: int, _task: asyncio.Task[None]) -> None:
+        self._alone.pop(ledger_id, None)
+        self._hub.wake(f"ledger:{self._view.channel_id}")
+
+    async def _read_one(self, work: ledger.Work) -> None:
+        try:
+            parsed = await self._parsers.parse(await self._sources([work]))
+        except (ParserDied, RawDamaged, BlobDamaged) as error:
+            await self._fail(work, str(error))
+        else:
+            await self._settle([Read(work=work, parsed=parsed[0])])
+
+    async def _sources(self, works: Sequence[ledger.Work]) -> list[Source]:
+        small = await self._db.read(ledger.read_small_many, [work.raw_digest for work in works])
+        return [await self._source(work.raw_digest, small.get(work.raw_digest)) for work in works]
+
+    async def _source(self, digest: str, small: bytes | None) -> Source:
+        if small is None and isinstance(self._blobs, LocalBlobs):
+            return Source(digest=digest, path=self._blobs.path(digest))
+        return Source(digest=digest, content=small if small is not None else await self._blobs.get(digest))
+
+    async def _settle(self, reads: Sequence[Read]) -> None:
+        """Keep the files, then commit each row's outcome (COMMIT 2); tell whoever waits."""
+        for read in reads:
+            for path, item in zip(read.parsed.spooled, read.parsed.mail.attachments, strict=True):
+                await self._blobs.adopt(path, item.sha256)
+        failpoint("I8")
+        jobs: list[Job] = [(self._settle_one, (read,), {}) for read in reads]
+        for read, result in zip(reads, await self._db.write_all(jobs), strict=True):
+            if isinstance(result, LeaseLost):
+                raise result
+            if isinstance(result, Conflict):
+                log.info("ingest.ended_elsewhere", ledger=read.work.id)
+            elif isinstance(result, BaseException):
+                log.error("ingest.failed", ledger=read.work.id, exc_info=result)
+                await self._fail(read.work, f"storing it failed: {type(result).__name__}")
+            else:
+                log.info("ingest.settled", ledger=read.work.id, outcome=result.outcome, ticket=result.ticket_id)
+        failpoint("I9")
+        self._hub.wake("events", "outbox")
+        failpoint("I10")
+
+    def _settle_one(self, conn: Connection, read: Read) -> Settled:
+        if not leases.holds(conn, self._lease, clock=self._db.clock):
+            raise LeaseLost(f"another node owns channel {self._view.channel_id}")
+        return settle(
+            conn, self._keys, self._view, read.work, read.parsed.mail, sizes=read.parsed.sizes, now=self._db.clock.now()
+        )
+
+    async def _fail(self, work: ledger.Work, reason: str) -> None:
+        is_last = await self._db.write(ledger.fail, work.id, reason, now=self._db.clock.now())
+        log.warning("ingest.quarantined" if is_last else "ingest.attempt_failed", ledger=work.id, reason=reason)
+        self._hub.wake("events")
