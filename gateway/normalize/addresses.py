@@ -273,7 +273,16 @@ def identity_key(address: str) -> str | None:
         and re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]+", local[1:-1])
     ):
         local = local[1:-1]  # quotes that nobody needed
-    return f"{_ascii_lower(unicodedata.normalize('NFC', local))}@{_a_label(domain)}"
+    return f"{_ascii_lower(_composed(local))}@{_a_label(domain)}"
+
+
+def _composed(text: str) -> str:
+    """NFC, but for the few signs (the kelvin sign) that it would turn into ASCII letters."""
+    if text.isascii():
+        return text
+    if any(not char.isascii() and unicodedata.normalize("NFC", char).isascii() for char in text):
+        return text
+    return unicodedata.normalize("NFC", text)
 
 
 def _ascii_lower(text: str) -> str:
@@ -281,7 +290,7 @@ def _ascii_lower(text: str) -> str:
 
 
 def _a_label(domain: str) -> str:
-    lowered = _ascii_lower(unicodedata.normalize("NFC", domain))
+    lowered = _ascii_lower(_composed(domain))
     if lowered.isascii():
         return lowered
     try:

@@ -118,9 +118,10 @@ _RISKY_STYLE: Final = re.compile(r' style="[^"]*(?:url|image|expression|var|attr
 _ESCAPED_STYLE: Final = re.compile(r' style="[^"\\@]*[\\@][^"]*"')
 _TAG_NAME: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
 _VOID: Final = _set("area base br col embed hr img input link meta param source track wbr frame")
-_CLOSED_BY_OTHERS: Final = _set(
-    "html head body p li dd dt td th tr tbody thead tfoot option optgroup caption colgroup rp rt"
-)
+#: Closed by their own next of kin, so that leaving them open does not nest.
+_CLOSED_BY_NEXT: Final = _set("html head body p td th tr tbody thead tfoot option optgroup caption colgroup rp rt")
+#: The same, but nesting when they alternate.
+_ITEMS: Final = _set("li dd dt")
 _BLOCKS: Final = _set(
     "p div br tr li ul ol table h1 h2 h3 h4 h5 h6 blockquote pre hr dd dt section article header footer"
 )
@@ -138,9 +139,8 @@ def is_buildable(html: str) -> bool:
     open_tags = open_items = 0
     for slash, name in _TAG_NAME.findall(html):
         name = name.lower()
-        if name in _VOID:
+        if name in _VOID or name in _CLOSED_BY_NEXT:
             continue
-        is_item = name in _CLOSED_BY_OTHERS
         if slash:
             if opened.get(name, 0) <= 0:
                 continue
@@ -148,7 +148,7 @@ def is_buildable(html: str) -> bool:
         else:
             step = 1
         opened[name] = opened.get(name, 0) + step
-        if is_item:
+        if name in _ITEMS:
             open_items += step
         else:
             open_tags += step

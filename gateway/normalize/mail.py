@@ -115,7 +115,7 @@ def _read(head: Head, data: bytes, body_at: int, warnings: list[str], parent_tex
     automatic = autoreply.judge(head, sender=fields.sender, subject=fields.subject, is_report=report is not None)
     return replace(
         fields,
-        kind=_kind(report, automatic),
+        kind=_kind(report, automatic, is_answer=autoreply.is_reply_like(head, fields.subject)),
         text=spoken.text,
         html=spoken.safe_html,
         reply=reply,
@@ -130,12 +130,13 @@ def _read(head: Head, data: bytes, body_at: int, warnings: list[str], parent_tex
     )
 
 
-def _kind(report: Bounce | Report | None, automatic: Automatic) -> Kind:
+def _kind(report: Bounce | Report | None, automatic: Automatic, *, is_answer: bool) -> Kind:
+    """A machine's news (a shop, a monitor) is a message like any other; only its answers are set apart."""
     if isinstance(report, Bounce):
         return Kind.BOUNCE
     if isinstance(report, Report):
         return Kind.REPORT
-    return Kind.AUTO_REPLY if automatic.is_automatic else Kind.MESSAGE
+    return Kind.AUTO_REPLY if automatic.is_automatic and is_answer else Kind.MESSAGE
 
 
 def _read_words(pieces: list[bodies.Piece], noted: dict[str, None]) -> _Words:
