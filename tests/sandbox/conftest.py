@@ -42,9 +42,7 @@ async def sandbox() -> AsyncIterator[MailSandbox]:
 
 @asynccontextmanager
 async def smtp_client(sandbox: MailSandbox) -> AsyncIterator[aiosmtplib.SMTP]:
-    client = aiosmtplib.SMTP(
-        hostname="127.0.0.1", port=sandbox.smtp_port, use_tls=False, start_tls=False, timeout=10.0
-    )
+    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=sandbox.smtp_port, use_tls=False, start_tls=False, timeout=10.0)
     await client.connect()
     try:
         yield client

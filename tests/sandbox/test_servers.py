@@ -14,7 +14,6 @@ from tests.sandbox.conftest import PASSWORD, SUPPORT, fetch, imap_client, inbox,
 MAIL = b"From: Ana <ana@customer.test>\r\nMessage-ID: <one@customer.test>\r\nSubject: hi\r\n\r\nhello\r\n.dot\r\n"
 
 
-@pytest.mark.proves("R1.1")
 async def test_mail_from_smtp_wakes_an_idle_imap_client(sandbox: MailSandbox) -> None:
     async with imap_client(sandbox) as imap, smtp_client(sandbox) as smtp:
         idle = await imap.idle_start(timeout=10)
@@ -96,9 +95,7 @@ BAD_PARAMETERS = [
 
 
 @pytest.mark.parametrize(("mail_option", "recipient_option"), BAD_PARAMETERS)
-async def test_illegal_dsn_parameter_is_refused(
-    sandbox: MailSandbox, mail_option: str, recipient_option: str
-) -> None:
+async def test_illegal_dsn_parameter_is_refused(sandbox: MailSandbox, mail_option: str, recipient_option: str) -> None:
     async with smtp_client(sandbox) as smtp:
         await smtp.ehlo()
         assert "dsn" in smtp.esmtp_extensions
