@@ -1,0 +1,299 @@
+"""Delivery reports, read receipts and complaints: RFC 3464, RFC 6533, RFC 8098, RFC 5965, and bounces without a form.
+
+The form is read by own code over the decoded payload, because real ones have blank lines inside blocks, blocks
+without blank lines between them, folded and missing fields. What has no form goes to ``legacy_bounce``. Nobody
+is believed here: which delivery a report speaks of is decided elsewhere, by signed tokens first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gateway.normalize import bounce_reasons, charset, legacy_bounce
+from gateway.normalize.bounce_reasons import REASONS
+from gateway.normalize.headers import Head, Leaf, read_head
+from gateway.normalize.values import Bounce, BouncedRecipient, Report
+
+__all__ = ["REASONS", "read_report"]
+
+MAX_FORM_BYTES: Final = 512 * 1024
+MAX_RECIPIENTS: Final = 500
+#: Past this many characters of diagnostics only the codes are weighed: a report of 500 essays stays cheap.
+MAX_WEIGHED_CHARS: Final = 40_000
+_STATUS_TYPES: Final = frozenset({"message/delivery-status", "message/global-delivery-status"})
+_MDN_TYPES: Final = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
+_RETURNED_TYPES: Final = frozenset(
+    {"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers", "message/rfc822-headers"}
+)
+_RECIPIENT_FIELDS: Final = frozenset(
+    [
+        "original-recipient",
+        "final-recipient",
+        "action",
+        "status",
+        "remote-mta",
+        "diagnostic-code",
+        "last-attempt-date",
+        "final-log-id",
+        "will-retry-until",
+        "x-actual-recipient",
+        "x-display-name",
+        "x-supplementary-info",
+        "x-outbound-ip",
+    ]
+)
+_NAMING_FIELDS: Final = frozenset({"final-recipient", "original-recipient", "action", "status", "x-actual-recipient"})
+_FIELD = re.compile(r"^[ \t]?([A-Za-z][A-Za-z0-9-]{1,60})[ \t]*:[ \t]*(.*)$")
+_TYPED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9-]{0,40})\s*;\s*(.*)$", re.DOTALL)
+_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_ADDRESS_XTEXT = re.compile(r"\+(2B|3D)")
+_UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
+_ACTIONS: Final = {
+    "fail": "failed", "error": "failed", "undeliver": "failed", "bounce": "failed", "reject": "failed",
+    "delay": "delayed", "defer": "delayed", "warn": "delayed", "deliver": "delivered", "success": "delivered",
+    "relay": "relayed", "expand": "expanded",
+}  # fmt: skip
+
+
+def read_report(parts: Sequence[Leaf], head: Head, text: str) -> Bounce | Report | None:
+    """Return what a delivery report, receipt or complaint says, or None for anything else.
+
+    ``parts`` are the leaves of the mail, transfer-decoded; ``text`` is its readable text. A report by its form
+    counts when the mail is a ``multipart/report`` or comes from a machine: a bounce that a person forwards is a
+    message. Raises nothing.
+    """
+    main = head.content_type()
+    kind = main.params.get("report-type", "").lower()
+    is_report = main.main == "multipart/report"
+    if not is_report and not legacy_bounce.is_from_machine(head):
+        return None
+    form = _find(parts, _STATUS_TYPES)
+    receipt = _find(parts, _MDN_TYPES)
+    complaint = _find(parts, frozenset({"message/feedback-report"}))
+    if complaint is not None and (form is None or kind == "feedback-report"):
+        return _read_complaint(complaint, parts, head)
+    if receipt is not None and (form is None or kind == "disposition-notification"):
+        return _read_receipt(receipt, parts, head)
+    if form is not None:
+        return _read_form(_fields(form.payload), parts, head, text)
+    if "final-recipient:" in text[:20_000].lower():
+        records = _fields(text.encode("utf-8", "replace"))
+        bounce = _read_form(records, parts, head, text)
+        if bounce.recipients and bounce.recipients[0].address:
+            return bounce
+    return legacy_bounce.read(
+        head, text, original_id=_original_id(parts, {}, head, text), is_report=is_report and "delivery" in kind
+    )
+
+
+def _find(parts: Iterable[Leaf], types: frozenset[str]) -> Leaf | None:
+    return next((leaf for leaf in parts if leaf.content_type in types), None)
+
+
+def _fields(payload: bytes) -> list[tuple[str, str, bool]]:
+    """Return ``(name, value, after_blank)`` for every field, unfolded. Lines that are no fields are dropped."""
+    text = charset.decode(payload[:MAX_FORM_BYTES], "utf-8")[0]
+    fields: list[tuple[str, list[str], bool]] = []
+    after_blank = False
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if not line.strip():
+            after_blank = True
+            continue
+        match = _FIELD.match(line[:4000])
+        is_folded = line[0] in " \t"
+        if match is not None and (not is_folded or match[1].lower() in _RECIPIENT_FIELDS):
+            fields.append((match[1].lower(), [match[2].strip()], after_blank))
+            after_blank = False
+        elif is_folded and fields and not after_blank and len(fields[-1][1]) < 60:
+            fields[-1][1].append(line.strip()[:4000])
+    return [(name, " ".join(value).strip(), blank) for name, value, blank in fields]
+
+
+def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head: Head, text: str) -> Bounce:
+    message, records = _split_records(fields)
+    is_delay = legacy_bounce.is_delay_notice(head, text)
+    budget = MAX_WEIGHED_CHARS
+    recipients: list[BouncedRecipient] = []
+    for record in records[:MAX_RECIPIENTS]:
+        recipients.append(
+            _read_recipient(record, is_delay=is_delay, text="" if len(records) > 1 else text, is_weighed=budget > 0)
+        )
+        budget -= len(recipients[-1].diagnostic)
+    if not recipients:
+        legacy = legacy_bounce.read(head, text, original_id=None, is_report=True)
+        recipients = list(legacy.recipients) if legacy else []
+    envelope_id = message.get("original-envelope-id", "").strip(" <>\"'")
+    return Bounce(
+        recipients=tuple(recipients),
+        original_message_id=_original_id(parts, message, head, text),
+        envelope_id=_XTEXT.sub(_from_hex, envelope_id) or None,
+        reporting_mta=_untyped(message.get("reporting-mta", "")) or None,
+    )
+
+
+def _from_hex(match: re.Match[str]) -> str:
+    char = chr(int(match[1], 16))
+    return char if char.isprintable() else match[0]
+
+
+def _split_records(fields: list[tuple[str, str, bool]]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Tell the block of the message from the blocks of its recipients, whatever the blank lines say."""
+    message: dict[str, str] = {}
+    records: list[dict[str, str]] = []
+    current: dict[str, str] | None = None
+    for name, value, after_blank in fields:
+        if name not in _RECIPIENT_FIELDS and not (current is not None and name.startswith("x-")):
+            if name in message and current is None:
+                continue
+            message.setdefault(name, value)
+            continue
+        is_repeat = current is not None and name in current
+        starts = name in ("original-recipient", "final-recipient", "action", "status")
+        opens = (
+            after_blank
+            and name in ("original-recipient", "final-recipient")
+            and bool(current)
+            and ("final-recipient" in (current or {}))
+        )
+        if current is None or (is_repeat and starts) or opens:
+            if name not in _RECIPIENT_FIELDS:
+                continue
+            current = {}
+            records.append(current)
+        current.setdefault(name, value)
+    return message, [record for record in records if record.keys() & _NAMING_FIELDS]
+
+
+def _read_recipient(record: dict[str, str], *, is_delay: bool, text: str, is_weighed: bool) -> BouncedRecipient:
+    diagnostic = " ".join(_untyped(record.get("diagnostic-code", "")).split())
+    final = _read_address(record.get("final-recipient", ""))
+    original = _read_address(record.get("original-recipient", ""))
+    address = final or _read_address(record.get("x-actual-recipient", "")) or original
+    status = legacy_bounce.find_status(record.get("status", ""))
+    spoken_status = legacy_bounce.find_status(diagnostic)
+    if spoken_status and (status is None or status.endswith(".0.0")):
+        status = spoken_status
+    code = legacy_bounce.find_code(diagnostic)
+    if not diagnostic and text and (status is None or status.endswith(".0.0")):
+        found = legacy_bounce.find_diagnostic(text, address)
+        if found:
+            diagnostic = found
+            status, code = legacy_bounce.find_status(found) or status, legacy_bounce.find_code(found)
+    action = _read_action(record.get("action", ""), status, code, is_delay=is_delay)
+    reason = bounce_reasons.classify(status, code, diagnostic if is_weighed else "")
+    return BouncedRecipient(
+        address=address,
+        action=action,
+        status=status,
+        code=code,
+        diagnostic=diagnostic[: legacy_bounce.MAX_DIAGNOSTIC_CHARS],
+        reason=reason.word if action in ("failed", "delayed") else "",
+        is_permanent=action == "failed" and reason.is_permanent,
+        original_address=original,
+    )
+
+
+def _read_action(value: str, status: str | None, code: int | None, *, is_delay: bool) -> str:
+    said = value.strip(" \"'<>").lower()
+    for stem, action in _ACTIONS.items():
+        if said.startswith(stem):
+            return action
+    digit = status[:1] if status else str(code or "")[:1]
+    if digit == "2":
+        return "delivered"
+    return "delayed" if is_delay and digit != "5" else "failed"
+
+
+def _untyped(value: str) -> str:
+    """Drop the ``rfc822;``, ``smtp;`` or ``dns;`` in front of a value."""
+    match = _TYPED.match(value)
+    return (match[2] if match else value).strip()
+
+
+def _read_address(value: str) -> str | None:
+    """Return the mailbox of an address field, or None when it names none (X.400, "unknown")."""
+    match = _TYPED.match(value)
+    kind, rest = (match[1].lower(), match[2]) if match else ("rfc822", value)
+    begin, end = rest.find("<"), rest.rfind(">")
+    if 0 <= begin < end and "@" in rest[begin:end]:
+        rest = rest[begin + 1 : end]
+    rest = rest.strip(" \t<>\"'()")
+    if kind == "utf-8":
+        rest = _UTF8_XTEXT.sub(_from_code_point, rest)
+    elif kind in ("x400", "x-ex", "ex"):
+        return None
+    rest = _ADDRESS_XTEXT.sub(_from_hex, rest)
+    if "@" not in rest:
+        return None
+    words = [word for word in rest.split() if "@" in word]
+    address = charset.clean(words[0].strip("<>,;:")) if words else ""
+    return address[:400] or None
+
+
+def _from_code_point(match: re.Match[str]) -> str:
+    point = int(match[1], 16)
+    return chr(point) if 0x20 < point < 0xD800 or 0xDFFF < point < 0x110000 else match[0]
+
+
+def _original_id(parts: Sequence[Leaf], message: dict[str, str], head: Head, text: str) -> str | None:
+    """Return the Message-ID of the mail that the report is about: from the returned part first."""
+    for leaf in parts:
+        if leaf.content_type in _RETURNED_TYPES:
+            found = _first_id(read_head(leaf.payload)[0].first("message-id")) or legacy_bounce.find_message_id(
+                charset.decode(leaf.payload[:MAX_FORM_BYTES], "utf-8")[0]
+            )
+            if found:
+                return found
+    return (
+        _first_id(message.get("x-original-message-id"))
+        or _first_id(message.get("original-message-id"))
+        or legacy_bounce.find_message_id(text)
+        or _first_id(head.first("x-original-message-id"))
+        or _first_id(head.first("in-reply-to"))
+        or _last_id(head.first("references"))
+    )
+
+
+def _first_id(value: str | None) -> str | None:
+    ids = legacy_bounce.read_ids(value or "")
+    return ids[0] if ids else None
+
+
+def _last_id(value: str | None) -> str | None:
+    ids = legacy_bounce.read_ids(value or "")
+    return ids[-1] if ids else None
+
+
+def _flat(payload: bytes) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value, _ in _fields(payload):
+        flat.setdefault(name, value)
+    return flat
+
+
+def _read_receipt(leaf: Leaf, parts: Sequence[Leaf], head: Head) -> Report:
+    """RFC 8098: ``Disposition: manual-action/MDN-sent-manually; displayed``."""
+    fields = _flat(leaf.payload)
+    said = fields.get("disposition", "")
+    word = re.split(r"[/,;\s]", said.partition(";")[2].strip().lower(), maxsplit=1)[0]
+    return Report(
+        kind="mdn",
+        disposition=word or None,
+        recipient=_read_address(fields.get("final-recipient", ""))
+        or _read_address(fields.get("original-recipient", "")),
+        original_message_id=_first_id(fields.get("original-message-id")) or _original_id(parts, {}, head, ""),
+    )
+
+
+def _read_complaint(leaf: Leaf, parts: Sequence[Leaf], head: Head) -> Report:
+    """RFC 5965: the feedback type, whom the mail went to (often redacted) and the mail itself."""
+    fields = _flat(leaf.payload)
+    return Report(
+        kind="complaint",
+        disposition=fields.get("feedback-type", "").strip().lower() or None,
+        recipient=_read_address(fields.get("original-rcpt-to", ""))
+        or _read_address(fields.get("removal-recipient", "")),
+        original_message_id=_original_id(parts, {}, head, ""),
+    )
