@@ -66,7 +66,7 @@ def add(
         "version": 1,
     }
     channel_id: int = conn.execute(sa.insert(channel).returning(channel.c.id), values).scalar_one()
-    _seal(conn, keys, channel_id, secrets)
+    reseal(conn, keys, channel_id, secrets)
     events.append(conn, events.CHANNEL_CHANGED, now=now, channel_id=channel_id)
     return channel_id
 
@@ -89,8 +89,14 @@ def change(
     if done.rowcount == 0:
         raise NotFound("no such channel")
     if secrets is not None:
-        _seal(conn, keys, channel_id, secrets)
+        reseal(conn, keys, channel_id, secrets)
     events.append(conn, events.CHANNEL_CHANGED, now=now, channel_id=channel_id)
+
+
+def reseal(conn: Connection, keys: Keys, channel_id: int, secrets: dict[str, str]) -> None:
+    """Replace the secrets without a new version: a token that was renewed restarts nothing."""
+    sealed = keys.seal(json.dumps(secrets).encode(), purpose=f"channel/{channel_id}")
+    conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(sealed=sealed))
 
 
 def get(conn: Connection, keys: Keys, channel_id: int) -> Channel:
@@ -140,11 +146,6 @@ def proven(conn: Connection, channel_id: int, *, now: datetime) -> None:
     """The way in works: note when, and end whatever trouble was shown."""
     conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(proven_in_at=now))
     report_state(conn, channel_id, "in", "working", now=now)
-
-
-def _seal(conn: Connection, keys: Keys, channel_id: int, secrets: dict[str, str]) -> None:
-    sealed = keys.seal(json.dumps(secrets).encode(), purpose=f"channel/{channel_id}")
-    conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(sealed=sealed))
 
 
 def _channel(row: sa.RowMapping, keys: Keys) -> Channel:

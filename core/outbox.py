@@ -74,20 +74,35 @@ def add(
     return int(conn.execute(sa.insert(outbox).returning(outbox.c.id), values).scalar_one())
 
 
-def claim(
-    conn: Connection,
-    *,
-    owner: str,
-    limit: int,
-    lease: timedelta,
-    clock: Clock,
-    paused_channels: Collection[int] = (),
-) -> list[Claimed]:
-    """Take the next due rows: lease, fence and attempt row in one commit (O1). Oldest due first."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A row that is due, with what pacing needs to know of it."""
+
+    id: int
+    channel_id: int
+    department_id: int
+    ticket_id: int
+    due_at: datetime
+    domains: tuple[str, ...]
+    recipients: tuple[str, ...]
+    is_channel_failing: bool  #: then one row at a time is a probe
+
+
+def due(conn: Connection, *, limit: int, clock: Clock) -> list[Waiting]:
+    """Return what may be handed over now, oldest due first; channels at rest after a fault of ours are left out."""
     now = now_of(conn, clock)
-    due = (
-        sa.select(outbox.c.id)
+    query = (
+        sa.select(
+            outbox.c.id,
+            outbox.c.message_id,
+            outbox.c.channel_id,
+            outbox.c.department_id,
+            outbox.c.due_at,
+            message.c.ticket_id,
+            (channel.c.out_state == "failing").label("is_channel_failing"),
+        )
         .join(channel, channel.c.id == outbox.c.channel_id)
+        .join(message, message.c.id == outbox.c.message_id)
         .where(
             outbox.c.state == "waiting",
             outbox.c.due_at <= now,
@@ -97,11 +112,35 @@ def claim(
         .order_by(outbox.c.due_at, outbox.c.id)
         .limit(limit)
     )
-    if paused_channels:
-        due = due.where(outbox.c.channel_id.not_in(paused_channels))
+    rows = conn.execute(query).mappings().all()
+    targets: dict[int, list[tuple[str, str]]] = {}
+    of_these = sa.select(delivery.c.message_id, delivery.c.domain, delivery.c.address_key).where(
+        delivery.c.message_id.in_([row["message_id"] for row in rows]), delivery.c.is_open
+    )
+    for target in conn.execute(of_these):
+        targets.setdefault(target.message_id, []).append((target.domain, target.address_key))
+    return [
+        Waiting(
+            id=row["id"],
+            channel_id=row["channel_id"],
+            department_id=row["department_id"],
+            ticket_id=row["ticket_id"],
+            due_at=row["due_at"],
+            domains=tuple(dict.fromkeys(domain for domain, _key in targets.get(row["message_id"], ()))),
+            recipients=tuple(key for _domain, key in targets.get(row["message_id"], ())),
+            is_channel_failing=row["is_channel_failing"],
+        )
+        for row in rows
+    ]
+
+
+def claim(conn: Connection, ids: Collection[int], *, owner: str, lease: timedelta, clock: Clock) -> list[Claimed]:
+    """Take those of ``ids`` that still wait: lease, fence and attempt row in one commit (O1)."""
+    now = now_of(conn, clock)
+    free = sa.select(outbox.c.id).where(outbox.c.id.in_(ids), outbox.c.state == "waiting", outbox.c.due_at <= now)
     if conn.dialect.name == "postgresql":
-        due = due.with_for_update(skip_locked=True, of=outbox)
-    ids = list(conn.execute(due).scalars())
+        free = free.with_for_update(skip_locked=True)
+    ids = list(conn.execute(free).scalars())
     if not ids:
         return []
     rows = (
@@ -240,16 +279,13 @@ def renew(conn: Connection, claimed: Sequence[Claimed], *, lease: timedelta, clo
     return kept
 
 
-def sweep(conn: Connection, keys: Keys, *, clock: Clock, orphans_of: str | None = None) -> tuple[int, int]:
+def sweep(conn: Connection, keys: Keys, *, clock: Clock, is_sole_owner: bool = False) -> tuple[int, int]:
     """Take back rows whose lease ran out; return how many are due again and how many are in doubt.
 
-    ``orphans_of``: rows of this owner name are taken back at once; a process passes its own name when it starts,
-    because nothing that it leased before its death is in hand any more.
+    ``is_sole_owner``: every lease is an orphan. True when the only process of an embedded store starts.
     """
     now = now_of(conn, clock)
-    ran_out: sa.ColumnElement[bool] = outbox.c.lease_until <= now
-    if orphans_of is not None:
-        ran_out = sa.or_(ran_out, outbox.c.lease_owner == orphans_of)
+    ran_out = sa.true() if is_sole_owner else outbox.c.lease_until <= now
     query = sa.select(outbox).where(outbox.c.state == "leased", ran_out)
     if conn.dialect.name == "postgresql":
         query = query.with_for_update(skip_locked=True)
@@ -262,29 +298,22 @@ def sweep(conn: Connection, keys: Keys, *, clock: Clock, orphans_of: str | None 
     return again, doubts
 
 
-def overdue(conn: Connection, keys: Keys, *, after: timedelta, now: datetime) -> int:
+def overdue(conn: Connection, keys: Keys, *, channel_id: int, after: timedelta, now: datetime) -> int:
     """Say of answers that wait longer than expected that they are delayed (R5.3)."""
     query = (
         sa.select(delivery.c.id, outbox.c.round)
         .join(outbox, outbox.c.message_id == delivery.c.message_id)
-        .where(delivery.c.status == "scheduled", outbox.c.state == "waiting", outbox.c.first_due_at <= now - after)
+        .where(
+            outbox.c.channel_id == channel_id,
+            delivery.c.status == "scheduled",
+            outbox.c.state == "waiting",
+            outbox.c.first_due_at <= now - after,
+        )
     )
     rows = conn.execute(query).all()
     for row in rows:
         item = Evidence(fact=Fact.OVERDUE, round=row.round, at=now, source="system")
         deliveries.record(conn, keys, row.id, item, now=now)
-    return len(rows)
-
-
-def expire(conn: Connection, keys: Keys, *, now: datetime) -> int:
-    """End the retry window of answers that wait for a channel that never came back (F-S13)."""
-    query = sa.select(outbox).where(outbox.c.state == "waiting", outbox.c.give_up_at <= now, outbox.c.attempts > 0)
-    rows = conn.execute(query).mappings().all()
-    for row in rows:
-        for open_one in _open_deliveries(conn, row["message_id"]):
-            over = Evidence(fact=Fact.GAVE_UP, round=row["round"], at=now, source="system")
-            deliveries.record(conn, keys, open_one.id, over, now=now)
-        conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(state="done"))
     return len(rows)
 
 

@@ -6,7 +6,6 @@ that slept past it takes nothing more (F-N04).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,8 +15,9 @@ from sqlalchemy import Connection
 from core import channels, leases, ledger
 from core.failpoints import failpoint
 from core.leases import Lease
-from core.store.blobs import SMALL_BYTES, Blobs
+from core.store.blobs import Blobs
 from core.store.database import Database
+from core.store.raws import keep_raw
 from gateway.channels.contract import Known, Offered, Place, Trouble
 from gateway.errors import LeaseLost
 from gateway.live.hub import Hub
@@ -107,16 +107,3 @@ class ChannelJournal:
     def _check_lease(self, conn: Connection) -> None:
         if not leases.holds(conn, self._lease, clock=self._db.clock):
             raise LeaseLost(f"another node owns channel {self._channel_id}")
-
-
-async def keep_raw(blobs: Blobs, content: bytes) -> tuple[str, bytes | None]:
-    """Return the digest of ``content`` and, where it is small, the bytes for the row; large ones become blobs first."""
-    if len(content) <= SMALL_BYTES:
-        return hashlib.sha256(content).hexdigest(), content
-    return await blobs.put(content), None
-
-
-async def read_raw(db: Database, blobs: Blobs, digest: str) -> bytes:
-    """Return raw bytes from wherever they live. Raises BlobDamaged."""
-    small = await db.read(ledger.read_small, digest)
-    return small if small is not None else await blobs.get(digest)

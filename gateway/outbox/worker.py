@@ -1,0 +1,323 @@
+"""Handing answers over: claim, connect, cross the line of doubt, interpret, record (FAULTS section 4).
+
+Before the line everything may be tried again; after it nothing is, unless a person says so. Every outcome becomes
+evidence, and the status is computed from that (``core.deliveries``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+
+from core import channels, outbox
+from core.delivery import Evidence
+from core.errors import Conflict
+from core.failpoints import failpoint
+from core.keys import Keys
+from core.outbox import Claimed, Waiting
+from core.store.blobs import BlobDamaged, Blobs
+from core.store.database import Database
+from core.store.raws import read_raw
+from core.store.schema import channel
+from gateway.channels.contract import Handover, Outcome, OutcomeKind, Sender
+from gateway.channels.email_config import EmailConfig
+from gateway.live.hub import Hub, wait
+from gateway.normalize import tokens
+from gateway.normalize.tokens import Purpose, Token
+from gateway.outbox.evidence import of_outcome
+from gateway.outbox.limits import Due, Limit, Pacer
+from gateway.outbox.schedule import Backoff, RetryPolicy, next_attempt_at, try_again_hint
+
+log = structlog.get_logger("gatehouse.outbox")
+
+LEASE = timedelta(seconds=60)
+RENEW_SECONDS = 15.0
+SWEEP_SECONDS = 15.0
+POLL_SECONDS = 5.0
+LOOK = 512  # due rows that are looked at in one go
+IN_HAND = 64  # answers handed over at once
+RESEND_ONCE_AFTER = timedelta(minutes=15)
+FAULT_BACKOFF = Backoff(initial=timedelta(seconds=30), factor=2.0, cap=timedelta(minutes=30))
+#: Against mistakes more than against storms: one person, one domain.
+LIMITS = {
+    "recipient": (Limit(per=timedelta(hours=1), count=120, burst=30),),
+    "domain": (Limit(per=timedelta(minutes=1), count=6000, burst=1000),),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Road:
+    """An open way out of one channel."""
+
+    channel_id: int
+    config: EmailConfig
+    sender: Sender
+
+
+class Roads(Protocol):
+    """Gives the way out of a channel as it is configured now; keeps connections between calls."""
+
+    async def road(self, channel_id: int) -> Road: ...
+
+
+class OutboxWorker:
+    """One a process. Several processes share the work through leases."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        blobs: Blobs,
+        hub: Hub,
+        keys: Keys,
+        roads: Roads,
+        node: str,
+        is_sole_owner: bool,
+        limits: dict[str, tuple[Limit, ...]] | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._hub = hub
+        self._keys = keys
+        self._roads = roads
+        self._node = node
+        self._is_sole_owner = is_sole_owner
+        self._rng = rng
+        self._pacer = Pacer(limits=LIMITS if limits is None else limits)
+        self._in_hand: dict[int, Claimed] = {}
+        self._faults: dict[int, int] = {}
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._sweep(is_start=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(RENEW_SECONDS, self._renew), name="outbox-renew")
+            group.create_task(self._every(SWEEP_SECONDS, self._sweep), name="outbox-sweep")
+            with self._hub.subscribe("outbox") as waiter:
+                while True:
+                    started = await self.run_once(group)
+                    if not started:
+                        await wait(waiter, await self._idle_seconds())
+
+    async def run_once(self, group: asyncio.TaskGroup) -> int:
+        """Claim what may go now and hand it over in tasks of ``group``; return how many were claimed."""
+        room = IN_HAND - len(self._in_hand)
+        if room <= 0 or self._is_stopping:
+            return 0
+        waiting = await self._db.read(outbox.due, limit=LOOK, clock=self._db.clock)
+        ids = self._choose(waiting, room)
+        if not ids:
+            return 0
+        claimed = await self._db.write(outbox.claim, ids, owner=self._node, lease=LEASE, clock=self._db.clock)
+        failpoint("O1")
+        for item in claimed:
+            self._in_hand[item.outbox_id] = item
+            group.create_task(self._handle(item), name=f"handover-{item.outbox_id}")
+        return len(claimed)
+
+    async def drain(self, seconds: float) -> None:
+        """Claim nothing new and let what is in hand end (F-V04)."""
+        self._is_stopping = True
+        with self._hub.subscribe("outbox") as waiter:
+            async with asyncio.timeout(seconds):
+                while self._in_hand:
+                    await wait(waiter, POLL_SECONDS)
+
+    def _choose(self, waiting: Sequence[Waiting], room: int) -> list[int]:
+        """Fair and within the limits; a channel that was at fault gets one probe and not its whole queue."""
+        busy = {item.channel_id for item in self._in_hand.values()}
+        probed: set[int] = set()
+        due = []
+        for row in waiting:
+            if row.is_channel_failing:
+                if row.channel_id in busy or row.channel_id in probed:
+                    continue
+                probed.add(row.channel_id)
+            keys = [f"account-{row.channel_id}:{row.channel_id}"]
+            keys += [f"domain:{name}" for name in row.domains] + [f"recipient:{name}" for name in row.recipients]
+            due.append(
+                Due(
+                    id=row.id,
+                    due_at=row.due_at,
+                    department=str(row.department_id),
+                    keys=tuple(keys),
+                    order_key=str(row.ticket_id),
+                )
+            )
+        return [item.id for item in self._pacer.take(due, self._db.clock.now(), room).go]
+
+    async def _handle(self, claimed: Claimed) -> None:
+        try:
+            await self._hand_over(claimed)
+        except Conflict as error:
+            log.warning("outbox.lease_lost", outbox=claimed.outbox_id, reason=str(error))
+        except Exception as error:  # the edge of the worker: the row stays leased and is taken back by the sweeper
+            log.exception("outbox.failed", outbox=claimed.outbox_id, error=type(error).__name__)
+        finally:
+            self._in_hand.pop(claimed.outbox_id, None)
+            self._hub.wake("outbox", "events")
+
+    async def _hand_over(self, claimed: Claimed) -> None:
+        by_address = {address: delivery_id for delivery_id, address in claimed.recipients.items()}
+        if not by_address:
+            await self._finish(claimed, {}, retry_at=None)
+            return
+        try:
+            road = await self._roads.road(claimed.channel_id)
+            content = await read_raw(self._db, self._blobs, claimed.bytes_digest)
+        except BlobDamaged:
+            outcomes = dict.fromkeys(
+                by_address, Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="store", text="the stored mail is damaged")
+            )
+            await self._record(claimed, None, by_address, outcomes)
+            return
+        except ValueError as error:
+            outcomes = dict.fromkeys(
+                by_address, Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="configuration", text=str(error))
+            )
+            await self._record(claimed, None, by_address, outcomes)
+            return
+
+        async def before_final_dot() -> None:
+            await self._db.write(
+                outbox.cross_line_of_doubt, self._keys, claimed, list(by_address.values()), clock=self._db.clock
+            )
+
+        outcomes = await road.sender.send(self._handover(claimed, road, tuple(by_address), content), before_final_dot)
+        await self._record(claimed, road, by_address, outcomes)
+
+    def _handover(self, claimed: Claimed, road: Road, recipients: tuple[str, ...], content: bytes) -> Handover:
+        def signed(purpose: Purpose) -> str:
+            token = Token(purpose=purpose, ticket_id=claimed.ticket_id, nonce=claimed.nonce, round=claimed.round)
+            return tokens.sign(token, self._keys.tokens)
+
+        address = road.config.address
+        return Handover(
+            envelope_sender=(
+                tokens.plus_address(address, signed(Purpose.RETURN)) if road.config.plus_addressing else address
+            ),
+            recipients=recipients,
+            content=content,
+            envelope_id=signed(Purpose.ENVELOPE),
+        )
+
+    async def _record(
+        self, claimed: Claimed, road: Road | None, by_address: dict[str, int], outcomes: dict[str, Outcome]
+    ) -> None:
+        now = self._db.clock.now()
+        facts = {
+            by_address[address]: of_outcome(outcome, round_number=claimed.round, attempt=claimed.attempt, at=now)
+            for address, outcome in outcomes.items()
+        }
+        fault = next((item for item in outcomes.values() if item.kind is OutcomeKind.CHANNEL_FAULT), None)
+        if fault is not None:
+            retry_at: datetime | None = await self._pause(claimed.channel_id, fault, now)
+        else:
+            retry_at = self._retry_at(claimed, road, outcomes.values(), now)
+            if any(item.kind in (OutcomeKind.ACCEPTED, OutcomeKind.REFUSED) for item in outcomes.values()):
+                self._faults.pop(claimed.channel_id, None)
+        await self._finish(claimed, facts, retry_at=retry_at, has_worked=fault is None)
+
+    def _retry_at(
+        self, claimed: Claimed, road: Road | None, outcomes: Iterable[Outcome], now: datetime
+    ) -> datetime | None:
+        deferred = [item for item in outcomes if item.kind is OutcomeKind.DEFERRED]
+        hints = [item.retry_after or try_again_hint(item.text) for item in deferred]
+        asked = max((hint for hint in hints if hint is not None), default=None)
+        days = road.config.retry_days if road else 3.0
+        return next_attempt_at(
+            RetryPolicy(window=timedelta(days=days)),
+            attempt=claimed.attempt + 1,
+            first_due_at=claimed.first_due_at,
+            now=now,
+            retry_after=asked,
+            rng=self._rng,
+        )
+
+    async def _pause(self, channel_id: int, fault: Outcome, now: datetime) -> datetime:
+        """A fault of our own set-up: the queue of this channel waits and an admin is told (R5.4, F-S06)."""
+        failures = self._faults[channel_id] = self._faults.get(channel_id, 0) + 1
+        resume_at = now + FAULT_BACKOFF.delay(failures, self._rng)
+        await self._db.write(_pause, channel_id, fault, resume_at=resume_at, now=now)
+        log.error("outbox.channel_fault", channel=channel_id, fault=fault.fault, code=fault.code, resume_at=resume_at)
+        return resume_at
+
+    async def _finish(
+        self, claimed: Claimed, facts: dict[int, Evidence], *, retry_at: datetime | None, has_worked: bool = False
+    ) -> None:
+        state = await self._db.write(self._finish_now, claimed, facts, retry_at, has_worked)
+        failpoint("O7")
+        log.info("outbox.attempt_ended", outbox=claimed.outbox_id, attempt=claimed.attempt, state=state)
+        failpoint("O8")
+
+    def _finish_now(
+        self,
+        conn: Connection,
+        claimed: Claimed,
+        facts: dict[int, Evidence],
+        retry_at: datetime | None,
+        has_worked: bool,
+    ) -> str:
+        now = self._db.clock.now()
+        if has_worked and any(fact.fact.value == "accepted" for fact in facts.values()):
+            _note_working(conn, claimed.channel_id, now=now)
+        return outbox.finish(conn, self._keys, claimed, facts, retry_at=retry_at, now=now)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await work()
+
+    async def _renew(self) -> None:
+        if self._in_hand:
+            await self._db.write(outbox.renew, list(self._in_hand.values()), lease=LEASE, clock=self._db.clock)
+
+    async def _sweep(self, *, is_start: bool = False) -> None:
+        sole = is_start and self._is_sole_owner
+        again, doubts = await self._db.write(outbox.sweep, self._keys, clock=self._db.clock, is_sole_owner=sole)
+        if again or doubts:
+            log.warning("outbox.taken_back", due_again=again, in_doubt=doubts)
+        moved = await self._db.write(self._keep_promises)
+        if again or doubts or moved:
+            self._hub.wake("outbox", "events")
+
+    def _keep_promises(self, conn: Connection) -> int:
+        """Timers are rows: what waits too long is said to be delayed, and ``resend-once`` is kept."""
+        now = self._db.clock.now()
+        moved = 0
+        resending = []
+        for row in channels.rows(conn):
+            config = EmailConfig.model_validate(row["config"])
+            moved += outbox.overdue(conn, self._keys, channel_id=row["id"], after=config.delayed_after, now=now)
+            if config.in_doubt == "resend-once":
+                resending.append(row["id"])
+        for message_id in outbox.resend_once(conn, channels=resending, waited=RESEND_ONCE_AFTER, now=now):
+            outbox.send_again(conn, self._keys, message_id, actor="system: resend-once", now=now)
+            moved += 1
+        return moved
+
+    async def _idle_seconds(self) -> float:
+        due_at = await self._db.read(outbox.next_due_at)
+        if due_at is None:
+            return POLL_SECONDS
+        return min(POLL_SECONDS, max(0.02, (due_at - self._db.clock.now()).total_seconds()))
+
+
+def _pause(conn: Connection, channel_id: int, fault: Outcome, *, resume_at: datetime, now: datetime) -> None:
+    channels.report_state(conn, channel_id, "out", "failing", code=fault.fault, text=fault.text, now=now)
+    conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(out_resume_at=resume_at))
+
+
+def _note_working(conn: Connection, channel_id: int, *, now: datetime) -> None:
+    channels.report_state(conn, channel_id, "out", "working", now=now)
+    conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(last_out_at=now, out_resume_at=None))
