@@ -49,13 +49,13 @@ async def describe(session: Session, uids: Sequence[int]) -> dict[int, Listed]:
     return listed
 
 
-def plan(uids: Sequence[int], listed: Mapping[int, Listed], alone: set[int]) -> list[list[int]]:
+def plan(uids: Sequence[int], listed: Mapping[int, Listed], alone: set[int], *, max_raw_bytes: int) -> list[list[int]]:
     """Group neighbours that are fetched with one command, in the given order; big and suspect ones stay alone."""
     groups: list[list[int]] = []
     room = 0
     for uid in uids:
         size = listed[uid].size_bytes if uid in listed else None
-        if size is None or size > PART_BYTES or uid in alone:
+        if size is None or size > min(PART_BYTES, max_raw_bytes) or uid in alone:
             groups.append([uid])
             room = 0
         elif size > room:
@@ -68,7 +68,7 @@ def plan(uids: Sequence[int], listed: Mapping[int, Listed], alone: set[int]) -> 
 
 
 async def fetch_group(
-    session: Session, place: Place, uids: Sequence[int], listed: Mapping[int, Listed]
+    session: Session, place: Place, uids: Sequence[int], listed: Mapping[int, Listed], *, max_raw_bytes: int
 ) -> tuple[list[Offered], list[int]]:
     """Fetch several small messages at once; return them, and the UIDs that have to be asked for alone."""
     room = sum(listed[uid].size_bytes or 0 for uid in uids)
@@ -78,7 +78,7 @@ async def fetch_group(
     offered, odd = [], []
     for uid in uids:
         raw = _body(lines, uid, b"BODY[]")
-        if raw is None or _is_suspiciously_short(raw, listed[uid]):
+        if raw is None or len(raw) > max_raw_bytes or _is_suspiciously_short(raw, listed[uid]):
             odd.append(uid)
         else:
             offered.append(_whole(place, listed[uid], raw))

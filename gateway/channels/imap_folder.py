@@ -208,7 +208,8 @@ class Folder:
             listed = await imap_fetch.describe(self.session, uids)
         except ChannelError as error:
             raise await self._broken(uids, error) from error
-        for group in imap_fetch.plan(uids, listed, self.memory.alone):
+        limit = self.imap.max_raw_bytes
+        for group in imap_fetch.plan(uids, listed, self.memory.alone, max_raw_bytes=limit):
             odd = group
             if len(group) > 1:
                 offered, odd = await self._fetch_group(group, listed)
@@ -220,7 +221,9 @@ class Folder:
         self, uids: Sequence[int], listed: dict[int, imap_fetch.Listed]
     ) -> tuple[list[Offered], list[int]]:
         try:
-            return await imap_fetch.fetch_group(self.session, self.place, uids, listed)
+            return await imap_fetch.fetch_group(
+                self.session, self.place, uids, listed, max_raw_bytes=self.imap.max_raw_bytes
+            )
         except ChannelError as error:
             raise await self._broken(uids, error) from error
 

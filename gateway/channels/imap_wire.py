@@ -75,6 +75,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]  # the library
         self._heard: list[Response] = []
         self._room_bytes = 0
         self._last_heard = loop.time()
+        self._received_bytes = 0
         self._tag = ""
         self._answers: deque[bytes] = deque()
         self._extra_answers = 0
@@ -87,6 +88,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]  # the library
 
     def data_received(self, data: bytes) -> None:
         self._last_heard = self.loop.time()
+        self._received_bytes += len(data)
         if self.lost.done():
             return
         try:
@@ -201,7 +203,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]  # the library
         self._answers, self._extra_answers = deque(answers), extra_answers
         command = aioimaplib.Command(name, self.new_tag(), *arguments, prefix=prefix or None, loop=self.loop)
         self._tag = command.tag
-        await self.within(self.execute(command), expected_bytes=room_bytes)
+        await self.within(self.execute(command))
         heard, self._heard = self._heard, []
         done = command.response
         return Reply(status=done.result, text=text_of(done.lines[-1]), responses=tuple(heard))
@@ -250,16 +252,20 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]  # the library
             running.cancel()
         return bool(command.response.result == "OK")
 
-    async def within(self, work: Coroutine[Any, Any, T], *, expected_bytes: int = 0) -> T:
-        """Return what ``work`` returns, unless the connection is lost, silent for too long, or far too slow."""
+    async def within(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what ``work`` returns, unless the connection is lost, silent for too long, or far too slow.
+
+        Bytes that came buy time at the slowest rate, so a large mail may take long and a dribbling server may not.
+        """
         started = self._last_heard = self.loop.time()
-        deadline = started + self.timeout_seconds + expected_bytes / SLOWEST_BYTES_PER_SECOND
+        before = self._received_bytes
         task = asyncio.ensure_future(work)
         signals: set[asyncio.Future[Any]] = {task, self.lost}
         try:
             while True:
-                now = self.loop.time()
-                remaining = min(deadline, self._last_heard + self.timeout_seconds) - now
+                earned = (self._received_bytes - before) / SLOWEST_BYTES_PER_SECOND
+                deadline = min(started + earned, self._last_heard) + self.timeout_seconds
+                remaining = deadline - self.loop.time()
                 if remaining <= 0:
                     self.fail(PeerUnavailable("the server did not answer in time", code="timeout"))
                 await asyncio.wait(signals, timeout=max(remaining, 0), return_when="FIRST_COMPLETED")
