@@ -1,4 +1,4 @@
-"""Channels as they are configured now, opened for use: secrets unsealed, token sources and senders kept between calls."""
+"""Channels as they are configured now, opened for use: secrets unsealed, token sources and senders kept open."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def account_name(config: EmailConfig) -> str:
 
 
 def _keep_refresh_token(conn: Connection, keys: Keys, channel_id: int, way: str, refresh_token: str) -> None:
-    """Both ways may use the same grant: replace the token wherever the old one stands. No new version: nothing restarts."""
+    """Both ways may use the same grant: replace the token wherever the old one stands. Nothing restarts for it."""
     found = channels.get(conn, keys, channel_id)
     path = f"{way}.oauth.refresh_token"
     old = found.secrets.get(path)

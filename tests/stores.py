@@ -28,7 +28,7 @@ import asyncpg
 
 from core.clock import Clock
 from core.store.database import PostgresDatabase, SqliteDatabase
-from core.store.schema import metadata
+from core.store.migrate import upgrade
 
 KINDS = ("sqlite", "postgres")
 TEMPLATE = "gatehouse_template"
@@ -60,7 +60,7 @@ class FakeClock(Clock):
 
 async def prepare(database: SqliteDatabase | PostgresDatabase) -> None:
     """Make the tables in an empty store."""
-    await database.write(metadata.create_all)
+    await upgrade(database)
 
 
 @dataclass(slots=True)
