@@ -60,7 +60,8 @@ class Accepted(NamedTuple):
 
 
 def from_xtext(text: str) -> str:
-    """Decode RFC 3461 section 4 xtext; raise ValueError when it is not."""
-    if not _XTEXT.fullmatch(text):
-        raise ValueError(f"not xtext: {text!r}")
-    return _HEX.sub(lambda match: chr(int(match[1], 16)), text)
+    """Decode RFC 3461 section 4 xtext; raise ValueError when it is not, or hides anything but printable ASCII."""
+    decoded = _HEX.sub(lambda match: chr(int(match[1], 16)), text) if _XTEXT.fullmatch(text) else ""
+    if decoded.isascii() and decoded.isprintable() and bool(decoded) == bool(text):
+        return decoded
+    raise ValueError(f"not xtext: {text!r}")

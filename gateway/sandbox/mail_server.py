@@ -209,11 +209,11 @@ class MailSandbox:
                 ending = behaviour.ending
             if behaviour.is_thrown_away:
                 continue
-            self.accepted.append(Accepted(message_id, recipient.address, handover.at))
             if self._is_ours(recipient.address):
                 await self._to_desk(handover, recipient)
             else:
                 await self._to_person(handover, recipient, behaviour)
+            self.accepted.append(Accepted(message_id, recipient.address, handover.at))
         return ending
 
     async def _to_desk(self, handover: Handover, recipient: Recipient) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 HOSTNAME: Final = "mail.sandbox.test"
 MAX_MAIL_BYTES: Final = 35 * 1024 * 1024
 _COMMAND_BYTES: Final = 2048  # RFC 3461 section 4.2: ORCPT alone may have 500
+#: The path may hold spaces and brackets in quotes, and the options may hold brackets (ORCPT is xtext).
+_PATH_AND_OPTIONS: Final = re.compile(r'([^<]*<(?:"(?:\\.|[^"\\])*"|[^>"])*>|\S*)(.*)', re.DOTALL)
 _EVENTS: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
@@ -135,9 +138,7 @@ def _take_out(arg: str | None, names: set[str]) -> tuple[str | None, dict[str, s
     """Split ``FROM:<a@b> RET=HDRS SIZE=9`` into what aiosmtpd knows and the parameters in ``names``."""
     if arg is None:
         return None, {}
-    path, bracket, options = arg.rpartition(">")
-    if not bracket:
-        path, _, options = arg.partition(" ")
+    path, options = _PATH_AND_OPTIONS.fullmatch(arg).groups()  # type: ignore[union-attr]  # it matches any text
     kept, taken = [], {}
     for option in options.split():
         name, _, value = option.partition("=")
@@ -145,7 +146,7 @@ def _take_out(arg: str | None, names: set[str]) -> tuple[str | None, dict[str, s
             taken[name.upper()] = value
         else:
             kept.append(option)
-    return " ".join([path + bracket, *kept]), taken
+    return " ".join([path, *kept]), taken
 
 
 def _mail_problem(wishes: dict[str, str]) -> str | None:

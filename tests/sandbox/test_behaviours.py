@@ -9,6 +9,7 @@ from email.message import EmailMessage
 
 import aiosmtplib
 import pytest
+from flufl.bounce import all_failures
 
 from gateway.sandbox.behaviours import BEHAVIOURS
 from gateway.sandbox.mail_server import MailSandbox
@@ -250,3 +251,22 @@ def test_table_names_each_address_once_and_says_what_happens() -> None:
     addresses = [behaviour.address for behaviour in BEHAVIOURS]
     assert len(addresses) == len(set(addresses))
     assert all(len(behaviour.what_happens) > 20 for behaviour in BEHAVIOURS)
+
+
+RECOGNISED = [
+    ("gone@bounce.test", {b"gone@bounce.test"}, set()),
+    ("full@bounce.test", {b"full@bounce.test"}, set()),
+    ("legacy@bounce.test", {b"legacy@bounce.test"}, set()),
+    ("late@slow.test", set(), {b"late@slow.test"}),
+]
+
+
+@pytest.mark.parametrize(("recipient", "permanent", "temporary"), RECOGNISED)
+async def test_foreign_bounce_reader_recognises_the_form(
+    sandbox: MailSandbox, recipient: str, permanent: set[bytes], temporary: set[bytes]
+) -> None:
+    await hand_over(sandbox, recipient)
+    await sandbox.advance(2)
+    (raw,) = await inbox(sandbox)
+    failures = all_failures(email.message_from_bytes(raw))
+    assert (set(failures[1]), set(failures[0])) == (permanent, temporary)
