@@ -16,7 +16,8 @@ from gateway.channels.contract import Handover, Outcome, OutcomeKind
 from gateway.channels.email_config import Account, EmailConfig, Smtp
 from gateway.channels.email_smtp import SmtpSender
 from gateway.errors import ChannelMisconfigured, ConfigError, LeaseLost, PeerUnavailable
-from tests.servers.smtp_peer import CUT, EXTENSIONS, SILENT, Answer, SmtpPeer, certificate, say
+from tests.servers.smtp_peer import CUT, EXTENSIONS, SILENT, Answer, SmtpPeer, say
+from tests.servers.tls import Authority
 
 MESSAGE_ID = "d77.9f2c@example.test"
 CONTENT = (
@@ -478,10 +479,11 @@ async def test_check_names_what_is_wrong() -> None:
 @pytest.mark.parametrize("security", ["tls", "starttls"])
 @pytest.mark.proves("T-C09", "R4.2")
 async def test_mail_and_password_travel_encrypted(security: str, tmp_path: Path) -> None:
-    ca_file, context = certificate(tmp_path)
+    authority = Authority(tmp_path)
+    context = authority.certificate().context()
     async with SmtpPeer(tls=context, is_tls_from_start=security == "tls", auth="PLAIN") as peer:
         outcomes = await send(
-            peer, security=security, ca_file=str(ca_file), user="desk", password=SecretStr("canary-pass")
+            peer, security=security, ca_file=str(authority.ca_file), user="desk", password=SecretStr("canary-pass")
         )
         assert kinds(outcomes) == {"one": "accepted"}
         assert peer.accepted[0].content == CONTENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ from gateway.channels.smtp_replies import (
 from gateway.channels.smtp_session import dot_stuff
 from gateway.errors import ChannelMisconfigured, PeerUnavailable
 from tests.channels.test_email_smtp import MESSAGE_ID, config, handover, kinds, nothing_to_do, send
-from tests.servers.smtp_peer import CUT, SILENT, Answer, SmtpPeer, certificate, say
+from tests.servers.smtp_peer import CUT, SILENT, Answer, SmtpPeer, say
+from tests.servers.tls import Authority
 
 CANARY = "canary-Pa55-b1e0c7"
 NONSENSE = [
@@ -343,29 +345,38 @@ async def test_a_stripped_starttls_never_gets_the_password() -> None:
 )
 @pytest.mark.proves("T-C09")
 async def test_a_refused_starttls_never_gets_the_password(answer: str, kind: str, tmp_path: Path) -> None:
-    ca_file, context = certificate(tmp_path)
+    authority = Authority(tmp_path)
+    context = authority.certificate().context()
     async with SmtpPeer(auth="PLAIN", tls=context, script={"starttls": [say(answer)]}) as peer:
-        outcome = await send_secretly(peer, ca_file)
+        outcome = await send_secretly(peer, authority.ca_file)
     assert outcome.kind.value == kind
     assert_nothing_said(peer)
 
 
 @pytest.mark.proves("T-C09", "F-S06")
 async def test_bytes_injected_before_the_switch_to_tls_stop_the_login(tmp_path: Path) -> None:
-    ca_file, context = certificate(tmp_path)
+    authority = Authority(tmp_path)
+    context = authority.certificate().context()
     injected = Answer(raw=b"220 go\r\n250-evil.example.test\r\n250 AUTH PLAIN\r\n")
     async with SmtpPeer(auth="PLAIN", tls=context, script={"starttls": [injected]}) as peer:
-        outcome = await send_secretly(peer, ca_file)
+        outcome = await send_secretly(peer, authority.ca_file)
     assert (outcome.kind, outcome.fault) == (OutcomeKind.CHANNEL_FAULT, "tls")
     assert_nothing_said(peer)
 
 
 @pytest.mark.parametrize("security", ["tls", "starttls"])
-@pytest.mark.parametrize("fault", ["unknown authority", "wrong name"])
+@pytest.mark.parametrize("fault", ["unknown authority", "signed by itself", "wrong name", "expired"])
 @pytest.mark.proves("T-C09", "F-S06")
 async def test_a_certificate_that_proves_nothing_stops_the_login(security: str, fault: str, tmp_path: Path) -> None:
-    ca_file, context = certificate(tmp_path, host="127.0.0.1" if fault == "unknown authority" else "mail.other.test")
-    trusted = None if fault == "unknown authority" else ca_file
+    authority = Authority(tmp_path)
+    made = {
+        "unknown authority": lambda: authority.certificate(),
+        "signed by itself": lambda: authority.certificate(is_self_signed=True),
+        "wrong name": lambda: authority.certificate("mail.other.test"),
+        "expired": lambda: authority.certificate(valid_from=timedelta(days=-9), valid_for=timedelta(days=8)),
+    }[fault]()
+    context = made.context()
+    trusted = None if fault == "unknown authority" else authority.ca_file
     async with SmtpPeer(auth="PLAIN", tls=context, is_tls_from_start=security == "tls") as peer:
         outcome = await send_secretly(peer, trusted, security=security)
     assert (outcome.kind, outcome.fault) == (OutcomeKind.CHANNEL_FAULT, "tls")
@@ -389,10 +400,11 @@ async def test_a_missing_authority_file_is_a_tls_fault(tmp_path: Path) -> None:
 
 @pytest.mark.proves("F-S01")
 async def test_a_line_cut_during_the_handshake_is_unreachable(tmp_path: Path) -> None:
-    ca_file, context = certificate(tmp_path)
+    authority = Authority(tmp_path)
+    context = authority.certificate().context()
     script = {"starttls": [Answer(raw=b"220 go", cut=True)]}
     async with SmtpPeer(auth="PLAIN", tls=context, script=script) as peer:
-        outcome = await send_secretly(peer, ca_file)
+        outcome = await send_secretly(peer, authority.ca_file)
     assert outcome.kind is OutcomeKind.UNREACHABLE
 
 

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import os
 import re
@@ -20,14 +19,9 @@ import ssl
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 MESSAGE_ID = re.compile(rb"^message-id:\s*<([^>]*)>", re.IGNORECASE | re.MULTILINE)
 ANGLE = re.compile(r"<([^>]*)>")
@@ -172,7 +166,7 @@ class SmtpPeer:
         text = (await self._read(line)).decode("utf-8", "replace").rstrip("\r\n")
         verb = text.split(" ", 1)[0].lower()
         match verb:
-            case "ehlo" | "helo":
+            case "ehlo" | "helo" | "lhlo":  # LMTP with one recipient differs in this word only
                 line.reset()
                 await self._answer(line, "ehlo", text, Answer(raw=self._ehlo(line)))
             case "starttls" if self._tls is not None:
@@ -190,7 +184,8 @@ class SmtpPeer:
                     line.recipients.append(recipient)
                     line.recipient_options.append(text.partition(">")[2].strip())
             case "data":
-                if await self._answer(line, "data", text, say("354 go ahead")) == 354:
+                usual = say("354 go ahead" if line.recipients else "503 5.5.1 no valid recipients")
+                if await self._answer(line, "data", text, usual) == 354:
                     await self._body(line)
             case "rset":
                 line.reset()
@@ -310,38 +305,6 @@ class SmtpPeer:
 def _address(command: str) -> str:
     match = ANGLE.search(command)
     return match[1] if match else ""
-
-
-def certificate(directory: Path, *, host: str = "127.0.0.1") -> tuple[Path, ssl.SSLContext]:
-    """Make a self-signed certificate; return the file that a client trusts and the server's context."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    try:
-        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        alternative = x509.DNSName(host)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file = directory / f"{host}.pem"
-    key_file = directory / f"{host}.key"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate_file, key_file)
-    return certificate_file, context
 
 
 async def _main(arguments: argparse.Namespace) -> None:
