@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import attrgetter
 from typing import Final
 
 from gateway.normalize import headers
@@ -24,12 +25,13 @@ Writer = Callable[[Handover, Recipient, Stamp], bytes | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consequence:
-    """A mail that comes back ``after`` seconds to the envelope sender; ``write`` returns None when none is due."""
+    """A mail that comes back ``after`` seconds; ``write`` returns None when none is due."""
 
     after: float
     write: Writer
     event: str | None = None  #: SUCCESS, FAILURE or DELAY: only for those who asked to be told (RFC 3461)
     envelope_from: str = ""
+    goes_to: Callable[[Handover], str] = attrgetter("envelope_from")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,8 +155,8 @@ BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     ),
     Behaviour(
         address="reader@mdn.test",
-        what_happens="Accepted; the person opens the mail and a read receipt comes back.",
-        consequences=(DELIVERED, Consequence(after=SOON, write=reports.read_receipt)),
+        what_happens="Accepted; the person opens the mail and a read receipt comes back, asked for or not.",
+        consequences=(DELIVERED, Consequence(after=SOON, write=reports.read_receipt, goes_to=reports.receipt_address)),
     ),
     Behaviour(
         address="complains@arf.test",

@@ -249,7 +249,7 @@ class MailSandbox:
             raw = consequence.write(handover, recipient, self.stamp())
             if raw is None:
                 return
-            refused = await self.deliver(raw, consequence.envelope_from, [handover.envelope_from])
+            refused = await self.deliver(raw, consequence.envelope_from, [consequence.goes_to(handover)])
             if refused:
                 _log.info("sandbox.report_undeliverable", extra={"refused": refused})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from email.header import Header
-from email.utils import format_datetime
+from email.utils import format_datetime, getaddresses
 from typing import Final
 
 from gateway.normalize import headers
@@ -113,7 +113,7 @@ def read_receipt(handover: Handover, recipient: Recipient, stamp: Stamp) -> byte
     report += ["Disposition: manual-action/MDN-sent-manually; displayed"]
     head = [
         f"From: {recipient.address}",
-        f"To: {handover.envelope_from}",
+        f"To: {receipt_address(handover)}",
         f"Subject: {_subject('Read: ', original)}",
         f"In-Reply-To: {_message_id(original)}",
     ]
@@ -123,6 +123,13 @@ def read_receipt(handover: Handover, recipient: Recipient, stamp: Stamp) -> byte
         _part("message/disposition-notification", "\r\n".join(report).encode("utf-8", "surrogateescape")),
     ]
     return _multipart(head, "disposition-notification", parts, stamp=stamp, host=host)
+
+
+def receipt_address(handover: Handover) -> str:
+    """Return where the sender wants receipts (RFC 8098 section 2.1), else the envelope sender."""
+    wanted = headers.read_head(handover.raw)[0].first("disposition-notification-to") or ""
+    addresses = [address for _, address in getaddresses([wanted]) if "@" in address]
+    return addresses[0] if addresses else handover.envelope_from
 
 
 def complaint(handover: Handover, recipient: Recipient, stamp: Stamp) -> bytes:

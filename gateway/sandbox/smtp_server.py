@@ -106,7 +106,7 @@ class _Connection(SMTP):
         """Break the connection without a word; return the task that then ends."""
         if isinstance(self.transport, asyncio.WriteTransport):
             self.transport.abort()
-        return self._handler_coroutine
+        return self._handler_coroutine  # private, but there is no other way to wait for the end of a connection
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd looks commands up by these names
         rest, wishes = _take_out(arg, {"RET", "ENVID"})
@@ -138,7 +138,9 @@ def _take_out(arg: str | None, names: set[str]) -> tuple[str | None, dict[str, s
     """Split ``FROM:<a@b> RET=HDRS SIZE=9`` into what aiosmtpd knows and the parameters in ``names``."""
     if arg is None:
         return None, {}
-    path, options = _PATH_AND_OPTIONS.fullmatch(arg).groups()  # type: ignore[union-attr]  # it matches any text
+    match = _PATH_AND_OPTIONS.fullmatch(arg)
+    assert match is not None  # both groups may be empty: any text matches
+    path, options = match.groups()
     kept, taken = [], {}
     for option in options.split():
         name, _, value = option.partition("=")

@@ -231,6 +231,14 @@ async def test_read_receipt_says_displayed(sandbox: MailSandbox) -> None:
     assert receipt.get_param("report-type") == "disposition-notification"
 
 
+async def test_read_receipt_goes_where_the_mail_wants_it(sandbox: MailSandbox) -> None:
+    raw = b"Disposition-Notification-To: Desk <sales+r1@desk.test>\r\n" + MAIL
+    await sandbox.deliver(raw, SENDER, ["reader@mdn.test"])
+    await sandbox.advance(2)
+    (receipt,) = await inbox(sandbox, "sales@desk.test")
+    assert b"\r\nTo: sales+r1@desk.test\r\n" in receipt
+
+
 async def test_complaint_carries_the_whole_mail(sandbox: MailSandbox) -> None:
     await hand_over(sandbox, "complains@arf.test", notify="")
     await sandbox.advance(2)
