@@ -94,7 +94,8 @@ UNWANTED = [
     ("gone@bounce.test", "NOTIFY=SUCCESS", 0),
     ("gone@bounce.test", "", 1),
     ("late@slow.test", "NOTIFY=FAILURE", 0),
-    ("late@slow.test", "", 1),
+    ("late@slow.test", "", 2),
+    ("late@slow.test", "NOTIFY=FAILURE,DELAY", 2),
     ("relay@relay.test", "NOTIFY=FAILURE,DELAY", 0),
     ("ana@customer.test", "", 0),
 ]
