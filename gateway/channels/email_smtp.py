@@ -10,17 +10,15 @@ from here. This module decides neither when to try again nor what a status becom
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-
-import idna
 
 from core.failpoints import failpoint as core_failpoint
 from gateway.channels.contract import BeforeFinalDot, Handover, Outcome, OutcomeKind
 from gateway.channels.email_config import EmailConfig, Smtp
 from gateway.channels.oauth import TokenSource
+from gateway.channels.smtp_envelope import Envelope, envelope_of, xtext
 from gateway.channels.smtp_replies import Reply, Step, is_too_many_recipients, judge
 from gateway.channels.smtp_session import Broken, CouldNotOpen, Session, dot_stuff, open_session
 from gateway.errors import ChannelMisconfigured, ConfigError, PeerUnavailable
@@ -28,33 +26,10 @@ from gateway.errors import ChannelMisconfigured, ConfigError, PeerUnavailable
 KIND = "email"
 MAILS_PER_CONNECTION = 100
 IDLE_SECONDS = 60.0
-MAX_ENVID_CHARS = 100
 MAX_ORCPT_CHARS = 500
-
-#: RFC 5321 section 4.1.2, and UTF-8 in it (RFC 6531). No white space, no brackets, no control characters, no quotes.
-LOCAL_PART = re.compile(r"[^\x00-\x20\x7f-\x9f()<>@,;:\\\"\[\]\u2028\u2029\ud800-\udfff]{1,64}")
-QUOTED_LOCAL_PART = re.compile(r'"(?:[!#-;=?-\[\]-~]|\\[!-;=?-~]){1,62}"')
-DOMAIN = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
-ADDRESS_LITERAL = re.compile(r"\[[0-9A-Za-z.:]{1,60}\]")
-PRINTABLE = re.compile(r"[!-;=?-~]{1,%d}" % MAX_ENVID_CHARS)  # noqa: UP031  # braces would have to be doubled
-NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
+NO_UTF8 = "the server takes no addresses outside ASCII"
 #: Answers to MAIL or RCPT that mean "not with these parameters" (RFC 5321 section 4.1.1.11).
 REFUSED_OPTIONS = frozenset({455, 501, 504, 555})
-
-
-class BadAddress(ValueError):
-    """Not an address that may be put on a command line."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Envelope:
-    """What goes over the wire of a handover: addresses as they are said, checked (T-C02)."""
-
-    sender: str
-    recipients: Mapping[str, str]  #: as asked for -> as said
-    envelope_id: str
-    notify: str
-    size_bytes: int
 
 
 class SmtpSender:
@@ -77,7 +52,7 @@ class SmtpSender:
         self._is_closed = False
 
     async def send(self, handover: Handover, before_final_dot: BeforeFinalDot) -> dict[str, Outcome]:
-        envelope, outcomes = address(handover, server=self._account.host)
+        envelope, outcomes = envelope_of(handover, server=self._account.host)
         if not envelope.recipients:
             return outcomes
         async with self._slots:
@@ -214,13 +189,17 @@ class Transaction:
 
     async def _say_mail(self) -> Reply:
         line = f"MAIL FROM:<{self._envelope.sender}>"
-        if self.session.offers("smtputf8") and not self._is_ascii():
+        if self.session.offers("smtputf8") and (self._envelope.is_8bit or not self._envelope.is_ascii):
             line += " SMTPUTF8"
+        if self.session.offers("8bitmime") and self._envelope.is_8bit:
+            line += " BODY=8BITMIME"
         options = ""
         if self.session.offers("size"):
             options += f" SIZE={self._envelope.size_bytes}"
         if self._asks_reports():
-            options += f" RET=HDRS ENVID={xtext(self._envelope.envelope_id)}"
+            options += " RET=HDRS"
+            if self._envelope.envelope_id:
+                options += f" ENVID={xtext(self._envelope.envelope_id)}"
         return await self._say(line, options)
 
     async def _say_recipient(self, recipient: str, said: str) -> bool:
@@ -250,15 +229,12 @@ class Transaction:
         """Say a command with its optional parameters, and without them when it is they that are refused."""
         reply = await self._wire.command((line + options).encode(), timeout=self._timeout)
         if options and reply.code in REFUSED_OPTIONS:
-            self.session.takes_options = False
             reply = await self._wire.command(line.encode(), timeout=self._timeout)
+            self.session.takes_options = not reply.is_good  # else it was not about them
         return reply
 
     def _asks_reports(self) -> bool:
         return self._account.dsn and self.session.takes_options and self.session.offers("dsn")
-
-    def _is_ascii(self) -> bool:
-        return self._envelope.sender.isascii() and all(map(str.isascii, self._envelope.recipients.values()))
 
     async def _say_content(self, content: bytes, before_final_dot: BeforeFinalDot) -> None:
         reply = await self._wire.command(b"DATA", timeout=self._timeout)
@@ -343,64 +319,6 @@ class Transaction:
         fault: str = "",
     ) -> Outcome:
         return Outcome(kind=kind, code=code, enhanced=enhanced, text=text, server=self.session.server, fault=fault)
-
-
-NO_UTF8 = "the server takes no addresses outside ASCII"
-
-
-def address(handover: Handover, *, server: str) -> tuple[Envelope, dict[str, Outcome]]:
-    """Return what may be said, and outcomes for recipients that may not be: nothing unsafe reaches a socket."""
-    said: dict[str, str] = {}
-    outcomes: dict[str, Outcome] = {}
-    for recipient in handover.recipients:
-        try:
-            said[recipient] = spoken(recipient)
-        except BadAddress as error:
-            outcomes[recipient] = Outcome(kind=OutcomeKind.REFUSED, enhanced="5.1.3", text=str(error), server=server)
-    sender = ""
-    fault: Outcome | None = None
-    try:
-        sender = spoken(handover.envelope_sender) if handover.envelope_sender else ""
-    except BadAddress as error:
-        fault = Outcome(
-            kind=OutcomeKind.CHANNEL_FAULT,
-            enhanced="5.1.7",
-            text=f"our sender: {error}",
-            server=server,
-            fault="sender",
-        )
-    if not PRINTABLE.fullmatch(handover.envelope_id) or not NOTIFY.fullmatch(handover.notify):
-        fault = Outcome(kind=OutcomeKind.REFUSED, enhanced="5.1.3", text="unsafe envelope options", server=server)
-    if fault is not None:
-        outcomes |= dict.fromkeys(said, fault)
-        said = {}
-    return Envelope(
-        sender=sender,
-        recipients=said,
-        envelope_id=handover.envelope_id,
-        notify=handover.notify,
-        size_bytes=len(handover.content),
-    ), outcomes
-
-
-def spoken(text: str) -> str:
-    """Return an address as it goes on a command line, its domain in ASCII. Raises BadAddress."""
-    local, at, domain = text.rpartition("@")
-    if not at or not (LOCAL_PART.fullmatch(local) or QUOTED_LOCAL_PART.fullmatch(local)):
-        raise BadAddress("not an address that can be written to")
-    if not domain.isascii():
-        try:
-            domain = idna.encode(domain, uts46=True).decode("ascii")
-        except (idna.IDNAError, UnicodeError):
-            raise BadAddress("the domain is not one that can exist") from None
-    if not (DOMAIN.fullmatch(domain) or ADDRESS_LITERAL.fullmatch(domain)):
-        raise BadAddress("the domain is not one that can exist")
-    return f"{local}@{domain}"
-
-
-def xtext(text: str) -> str:
-    """RFC 3461 section 4: printable ASCII stands, the rest (and ``+`` and ``=``) as ``+`` and two hex digits."""
-    return "".join([chr(b) if 33 <= b <= 126 and b not in b"+=" else f"+{b:02X}" for b in text.encode()])
 
 
 async def check(config: EmailConfig, *, tokens: TokenSource | None = None) -> list[str]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +16,14 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.channels import email_smtp
-from gateway.channels.contract import Handover, Outcome, OutcomeKind
+from gateway.channels.contract import Handover, Outcome, OutcomeKind, Sender
 from gateway.channels.email_config import Account, EmailConfig, Smtp
 from gateway.channels.email_smtp import SmtpSender
 from gateway.errors import ChannelMisconfigured, ConfigError, LeaseLost, PeerUnavailable
 from tests.servers.smtp_peer import CUT, EXTENSIONS, SILENT, Answer, SmtpPeer, say
 from tests.servers.tls import Authority
 
+ROOT = Path(__file__).parents[2]
 MESSAGE_ID = "d77.9f2c@example.test"
 CONTENT = (
     f"From: desk@example.test\r\nTo: one@customer.test\r\nMessage-ID: <{MESSAGE_ID}>\r\n\r\nHello\r\n.\r\n..\r\nbye\r\n"
@@ -57,7 +62,7 @@ async def send(
     before: Callable[[], Awaitable[None]] = nothing_to_do,
     **smtp: Any,
 ) -> dict[str, Outcome]:
-    sender = SmtpSender(config(peer.port, **smtp))
+    sender: Sender = SmtpSender(config(peer.port, **smtp))
     try:
         return await sender.send(what or handover(), before)
     finally:
@@ -451,6 +456,87 @@ async def test_foreign_domains_are_said_in_ascii_and_foreign_local_parts_only_wh
     assert kinds(outcomes) == {"one": "accepted", "юзер": "refused"}
     assert outcomes["юзер@customer.test"].enhanced == "5.6.7"
     assert all(line.isascii() for line in peer.wires)
+
+
+async def test_a_mail_that_is_not_all_ascii_is_announced_as_such() -> None:
+    content = "To: юзер@customer.test\r\n\r\nhello\r\n".encode()
+    async with SmtpPeer() as peer:
+        assert kinds(await send(peer, handover(content=content))) == {"one": "accepted"}
+    assert peer.accepted[0].mail_options.startswith("SMTPUTF8 BODY=8BITMIME ")
+    assert peer.accepted[0].content == content
+
+
+async def test_without_an_envelope_id_none_is_asked_back() -> None:
+    async with SmtpPeer() as peer:
+        await send(peer, handover(envelope_id=""))
+    assert peer.accepted[0].mail_options.endswith("RET=HDRS")
+
+
+async def test_a_recipient_refused_with_and_without_parameters_costs_the_next_mail_no_reports() -> None:
+    script = {"rcpt": [say("501 5.1.3 bad address"), say("501 5.1.3 bad address")]}
+    async with SmtpPeer(script=script) as peer:
+        outcomes = await send(peer, handover("bad@ok.test", "good@ok.test"))
+    assert kinds(outcomes) == {"bad": "refused", "good": "accepted"}
+    assert peer.accepted[0].recipient_options[0].startswith("NOTIFY=")
+
+
+# --- kill -9 ---
+
+VICTIM = """
+import asyncio, sys
+from tests.channels.test_email_smtp import config, handover, nothing_to_do
+from gateway.channels.email_smtp import SmtpSender
+
+async def main():
+    sender = SmtpSender(config(int(sys.argv[1])))
+    print(await sender.send(handover(), nothing_to_do), flush=True)
+    await sender.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "reply", "accepts"),
+    [("O2", 250, 0), ("O3", 250, 0), ("O4", 250, 0), ("O5", 250, 1), ("O6", 250, 1), ("O6", 451, 0), ("never", 250, 1)],
+)
+@pytest.mark.proves("F-K11", "F-K12", "F-K13", "F-K14", "F-K15")
+async def test_a_process_killed_at_a_step_leaves_what_the_step_allows(point: str, reply: int, accepts: int) -> None:
+    async with SmtpPeer(script={"dot": [say(f"{reply} said")]}) as peer:
+        victim = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", VICTIM, str(peer.port)),
+            env=os.environ | {"GATEHOUSE_FAILPOINT": f"{point}:1:kill"},
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await victim.communicate()
+        await peer.reached["closed"].wait()
+        assert victim.returncode == (0 if point == "never" else -signal.SIGKILL)
+        assert (b"accepted" in output) == (point == "never")
+        assert peer.accepts(MESSAGE_ID, "one@customer.test") == accepts
+
+
+async def test_the_server_in_its_own_process_writes_the_truth_before_it_answers(tmp_path: Path) -> None:
+    log = tmp_path / "accepted.jsonl"
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.servers.smtp_peer", "--log", str(log)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    try:
+        port = int((await server.stdout.readline()).split()[1])
+        sender = SmtpSender(config(port))
+        outcomes = await sender.send(handover("a@ok.test", "b@reject.test", "c@later.test"), nothing_to_do)
+        outcomes |= await sender.send(handover("d@cut.test"), nothing_to_do)
+        await sender.close()
+    finally:
+        server.kill()
+        await server.communicate()
+    assert kinds(outcomes) == {"a": "accepted", "b": "refused", "c": "deferred", "d": "in_doubt"}
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [record["recipients"] for record in records] == [["a@ok.test"], ["d@cut.test"]]
+    assert {record["message_id"] for record in records} == {MESSAGE_ID}
 
 
 # --- check ---

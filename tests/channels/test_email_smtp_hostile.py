@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from gateway.channels import email_smtp
 from gateway.channels.contract import Outcome, OutcomeKind
 from gateway.channels.email_smtp import SmtpSender
+from gateway.channels.smtp_envelope import BadAddress, spoken
 from gateway.channels.smtp_replies import (
     MAX_QUEUE_ID_CHARS,
     MAX_TEXT_CHARS,
@@ -202,8 +203,8 @@ def test_cleaned_text_is_cleaned_once_and_for_all(text: str) -> None:
 @pytest.mark.proves("T-C02")
 def test_whatever_is_spoken_is_one_word_between_brackets(text: str) -> None:
     try:
-        said = email_smtp.spoken(text)
-    except email_smtp.BadAddress:
+        said = spoken(text)
+    except BadAddress:
         return
     assert not set(said) & set("\r\n\0 <>\t")
     assert said.encode()
