@@ -254,7 +254,10 @@ def _read_bare(text: str) -> tuple[str, str, bool]:
         return "", "", True
     name = " ".join((tight[: hit.start()] + " " + tight[hit.end() :]).split()).strip("\"'<>[]() ")
     is_odd = has_words or hit[0] != bare or not _is_domain(hit[0].rpartition("@")[2])
-    return hit[0].strip("'>."), name, is_odd
+    spec = hit[0].rstrip(".")
+    if len(spec) > 2 and spec[0] == spec[-1] == "'":
+        spec = spec[1:-1]
+    return spec, name, is_odd
 
 
 def identity_key(address: str) -> str | None:

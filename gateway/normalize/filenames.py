@@ -99,7 +99,7 @@ def safe_name(name: str) -> str:
         char for char in name if char.isspace() or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cn"}
     )
     name = name.replace("\\", "/").rstrip("/ .").rpartition("/")[2]
-    name = _FORBIDDEN.sub("_", _BLANKS.sub(" ", name)).strip(" ").rstrip(". ")
+    name = _FORBIDDEN.sub("_", _BLANKS.sub(" ", name)).strip(" ").rstrip(". ").lstrip(". ")
     if not name.strip("._ "):
         return ""
     if _DEVICES.fullmatch(name):

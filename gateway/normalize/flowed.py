@@ -27,6 +27,8 @@ def unflow(text: str, *, delete_space: bool) -> str:
             finish()
             out.append(">" * depth + " -- " if depth else "-- ")
             continue
+        if not bare:
+            finish()  # an empty line is meant, even when a stray blank ends the line before it
         is_soft = bare.endswith(" ")
         paragraph.append(bare[:-1] if is_soft and delete_space else bare)
         if not is_soft:

@@ -18,6 +18,7 @@ MAX_BLOCK_BYTES: Final = 256 * 1024
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 1000
 MAX_PARAMS: Final = 200
+MAX_LINES: Final = 200_000  # of a block; what follows is not looked at
 MAX_SAME: Final = 200  # fields of one name
 #: Kept even behind a flood of other fields: without them the mail could not be shown.
 _VITAL: Final = frozenset(
@@ -186,7 +187,7 @@ def _split_fields(raw: bytes, start: int, end: int) -> Iterator[tuple[bytes | No
     """Yield ``(name, value, offset)``; name None is a damaged line, with value None the body's first line."""
     block = raw[start:end]
     newline = b"\n" if b"\n" in block or raw.find(b"\n", end, end + 3) >= 0 else b"\r"
-    lines = block.split(newline) if block else []
+    lines = block.split(newline, MAX_LINES)[:MAX_LINES] if block else []
     at, number = start, 0
     while number < len(lines):
         line, offset = lines[number], at

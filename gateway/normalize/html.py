@@ -126,7 +126,6 @@ _BLOCKS: Final = _set(
     "p div br tr li ul ol table h1 h2 h3 h4 h5 h6 blockquote pre hr dd dt section article header footer"
 )
 _BLANKS: Final = re.compile(r"\n{3,}")
-_SPACES_AT_END: Final = re.compile(r"[ \t\xa0]+\n")
 
 
 def is_buildable(html: str) -> bool:
@@ -227,8 +226,11 @@ def tidy_text(text: str) -> str:
     for invisible in ("\u200b", "\ufeff", "\u00ad", "\u034f", "\u2060"):
         if invisible in text:
             text = text.replace(invisible, "")
-    text = _SPACES_AT_END.sub("\n", text)
-    return _BLANKS.sub("\n\n", text).strip("\n")
+    if " \n" in text or "\t\n" in text:  # a regular expression would be quadratic in long runs of spaces
+        text = "\n".join(line if line.endswith("-- ") else line.rstrip(" \t") for line in text.split("\n"))
+    if "\n\n\n" in text:
+        text = _BLANKS.sub("\n\n", text)
+    return text.strip("\n").rstrip()
 
 
 def from_text(text: str) -> str:

@@ -69,11 +69,15 @@ def read_mail(raw: bytes, *, parent_text: str | None = None) -> Mail:
     data = _with_line_feeds(raw)
     head, body_at, warnings = read_head(data)
     try:
-        return _read(head, data, body_at, warnings, parent_text)
+        said, leaves = _read(head, data, body_at, warnings, parent_text)
     except Exception:  # noqa: BLE001  the promise of this module; the fuzz tests fail on the code it leaves
         text = _as_it_stands(data[body_at:])
         noted = (*warnings, "reader-failed")
         return replace(_read_fields(head), text=text, reply=Reply(text=text), warnings=noted)
+    try:
+        return _judge(said, leaves, head)
+    except Exception:  # noqa: BLE001  the same; the words and files are not lost with the verdict
+        return replace(said, warnings=(*said.warnings, "reader-failed"))
 
 
 def read_head_only(raw: bytes) -> Mail:
@@ -101,7 +105,10 @@ def _with_line_feeds(raw: bytes) -> bytes:
     return raw
 
 
-def _read(head: Head, data: bytes, body_at: int, warnings: list[str], parent_text: str | None) -> Mail:
+def _read(
+    head: Head, data: bytes, body_at: int, warnings: list[str], parent_text: str | None
+) -> tuple[Mail, list[Leaf]]:
+    """Return what the mail says, not yet what sort it is, and its parts."""
     root, mime_warnings = mime.read_tree(head, data, body_at)
     body = bodies.read_body(root)
     noted = dict.fromkeys([*warnings, *mime_warnings, *body.warnings])
@@ -110,23 +117,29 @@ def _read(head: Head, data: bytes, body_at: int, warnings: list[str], parent_tex
         spoken = _Words(left, None, is_text_from_html=False)
         noted["structure-broken"] = None
     reply, reply_html = _read_reply(spoken, parent_text)
-    fields = _read_fields(head)
-    report = dsn.read_report(list(mime.leaves(root)), head, spoken.text)
-    automatic = autoreply.judge(head, sender=fields.sender, subject=fields.subject, is_report=report is not None)
-    return replace(
-        fields,
-        kind=_kind(report, automatic, is_answer=autoreply.is_reply_like(head, fields.subject)),
+    said = replace(
+        _read_fields(head),
         text=spoken.text,
         html=spoken.safe_html,
         reply=reply,
         reply_html=reply_html,
         attachments=_read_files(body.files, spoken.safe_html, noted),
+        canonical_digest=canonical_digest(head, data[body_at:]),
+        warnings=tuple(noted),
+    )
+    return said, list(mime.leaves(root))
+
+
+def _judge(said: Mail, leaves: list[Leaf], head: Head) -> Mail:
+    report = dsn.read_report(leaves, head, said.text)
+    automatic = autoreply.judge(head, sender=said.sender, subject=said.subject, is_report=report is not None)
+    return replace(
+        said,
+        kind=_kind(report, automatic, is_answer=autoreply.is_reply_like(head, said.subject)),
         automatic=automatic,
         bounce=report if isinstance(report, Bounce) else None,
         report=report if isinstance(report, Report) else None,
-        language=language.detect(reply.text or spoken.text),
-        canonical_digest=canonical_digest(head, data[body_at:]),
-        warnings=tuple(noted),
+        language=language.detect(said.reply.text or said.text),
     )
 
 

@@ -17,11 +17,14 @@ from gateway.normalize.headers import Head, Leaf, read_part_head
 
 MAX_DEPTH: Final = 30
 MAX_PARTS: Final = 500
+MAX_UU_MISSES: Final = 50  # prose that looks like a file; more is an attack
 _BOUNDARY_GUESS: Final = re.compile(rb"(?:^|\n)--([^\r\n]{0,200}?)[ \t]*\r?\n(?=[Cc]ontent-[A-Za-z-]{2,40}:)")
 _QP_SOFT_SPACE: Final = re.compile(rb"=[ \t]{1,80}(?=\r?\n)")
 _UU_BEGIN: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,250})\r?\n")
+_UU_END: Final = re.compile(rb"\n(?:end|====)[ \t\r]{0,9}(?:\n|\Z)")
 _BASE64_LINE: Final = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _BASE64_CHARS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64_CHARS))
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary", "none", "8-bit", "7-bit"})
 
 
@@ -139,7 +142,7 @@ def _split_multipart(work: _Work, warnings: dict[str, None]) -> list[tuple[int, 
         work.part.head = Head()
         if boundary and (found := _find_regions(work, boundary)):
             return found
-    guess = _BOUNDARY_GUESS.search(work.data, work.start, work.end)
+    guess = _BOUNDARY_GUESS.search(work.data, max(work.start - 1, 0), work.end)
     warnings["boundary-missing" if not boundary else "boundary-wrong"] = None
     return _find_regions(work, guess[1]) if guess else None
 
@@ -147,23 +150,17 @@ def _split_multipart(work: _Work, warnings: dict[str, None]) -> list[tuple[int, 
 def _find_regions(work: _Work, boundary: bytes) -> list[tuple[int, int]]:
     """Find the delimiter lines of exactly this boundary (RFC 2046 section 5.1.1), also behind a closing one."""
     data, end = work.data, work.end
-    delimiter = b"--" + boundary
+    line = re.compile(
+        rb"(?<![^\n])--%b(?:(--)(?:[ \t][^\n]{0,200})?|)[ \t]{0,100}\r{0,2}(?=\n|\Z)" % re.escape(boundary)
+    )
     regions: list[tuple[int, int]] = []
     opened: int | None = None
-    at = data.find(delimiter, work.start, end)
-    while at >= 0:
-        after = at + len(delimiter)
-        line_end = data.find(b"\n", after, end)
-        line_end = end if line_end < 0 else line_end
-        rest = data[after : min(line_end, after + 200)].strip()
-        is_closing = rest == b"--" or (boundary != b"" and rest.startswith(b"--") and b" " in rest[:3])
-        if (at == work.start or data[at - 1 : at] == b"\n") and (not rest or is_closing):
-            if opened is not None:
-                regions.append((opened, max(opened, _before_newline(data, opened, at))))
-            opened = None if is_closing else min(line_end + 1, end)
-            if len(regions) > MAX_PARTS:
-                return regions
-        at = data.find(delimiter, max(line_end, after), end)
+    for match in line.finditer(data, work.start, end):
+        if opened is not None:
+            regions.append((opened, max(opened, _before_newline(data, opened, match.start()))))
+        opened = None if match[1] else min(match.end() + 1, end)
+        if len(regions) > MAX_PARTS:
+            return regions
     if opened is not None and opened < end:
         regions.append((opened, end))
     return regions
@@ -234,7 +231,7 @@ def decode_base64(data: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def _loosely(digits: bytes) -> bytes:
-    kept = digits.translate(None, bytes(set(range(256)) - set(_BASE64_CHARS))).rstrip(b"=")
+    kept = digits.translate(None, _NOT_BASE64).rstrip(b"=")
     if len(kept) % 4 == 1:
         kept = kept[:-1]
     kept = kept.replace(b"=", b"")
@@ -255,7 +252,7 @@ def _part_footer(lines: list[bytes]) -> tuple[list[bytes], bytes]:
         bare = line.strip()
         if not bare:
             continue
-        if has_ended and not (len(bare) >= 40 and len(bare) % 4 == 0 and _BASE64_LINE.fullmatch(bare)):
+        if has_ended and (len(bare) % 4 or not (len(bare) >= 40 or bare.endswith(b"=")) or not _is_base64(bare)):
             continue
         strays = len(bare.translate(None, _BASE64_CHARS))
         is_coded = strays == 0 or (strays <= 3 and b" " not in bare and len(bare) >= min(width, 16) >= 1)
@@ -268,19 +265,24 @@ def _part_footer(lines: list[bytes]) -> tuple[list[bytes], bytes]:
     return lines[: last + 1], footer
 
 
+def _is_base64(line: bytes) -> bool:
+    return _BASE64_LINE.fullmatch(line) is not None
+
+
 def extract_uuencoded(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Take uuencoded files out of a text: the text that is left, and ``(name, content)`` of each file."""
     if b"begin" not in data:
         return data, []
     files: list[tuple[bytes, bytes]] = []
     rest: list[bytes] = []
-    at = 0
-    while len(files) < MAX_PARTS and (match := _UU_BEGIN.search(data, at)):
-        end = re.compile(rb"\n(?:end|====)[ \t\r]*(?:\n|$)").search(data, match.end() - 1)
+    at = misses = 0
+    while len(files) < MAX_PARTS and misses < MAX_UU_MISSES and (match := _UU_BEGIN.search(data, at)):
+        end = _UU_END.search(data, match.end() - 1)
         if end is None:
             break
         content = _decode_uu(data[match.end() : end.start()])
         if content is None:
+            misses += 1
             rest.append(data[at : match.end()])
         else:
             rest.append(data[at : match.start()] + b"\n")
