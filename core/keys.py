@@ -10,13 +10,18 @@ import os
 import secrets
 from pathlib import Path
 
+import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import Connection
+
+from core.store.schema import setting
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+FINGERPRINT = "key_fingerprint"
 
 
 class KeyUnusable(Exception):
@@ -81,3 +86,12 @@ def load_or_make(path: Path) -> Keys:
 
 def _derive(master: bytes, use: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"gatehouse/" + use).derive(master)
+
+
+def check_owner(conn: Connection, keys: Keys) -> None:
+    """Tie the store to its key: another key would make every token and seal unreadable. Raises KeyUnusable."""
+    known = conn.execute(sa.select(setting.c.value).where(setting.c.key == FINGERPRINT)).scalar()
+    if known is None:
+        conn.execute(sa.insert(setting).values(key=FINGERPRINT, value=keys.fingerprint))
+    elif known != keys.fingerprint:
+        raise KeyUnusable("this store belongs to another key file: put the right one in its place")

@@ -58,15 +58,13 @@ class Parsers:
     """A pool of parser processes."""
 
     def __init__(self, *, count: int, spool: Path, wall_seconds: float = WALL_SECONDS, read: Any = read_mail) -> None:
+        self._count = count
         self._spool = spool
         self._wall_seconds = wall_seconds
         self._read = read
-        self._pool = ProcessPool(
-            max_workers=count,
-            max_tasks=TASKS_PER_CHILD,
-            initializer=_limit,
-            context=multiprocessing.get_context("forkserver"),
-        )
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["gateway.parsing"])  # children start with everything imported
+        self._pool = ProcessPool(max_workers=count, max_tasks=TASKS_PER_CHILD, initializer=_limit, context=context)
 
     async def parse(self, sources: Sequence[Source]) -> list[Parsed]:
         """Read a few mails in one child. Raises RawDamaged, and ParserDied when the child did not live to tell.
@@ -85,6 +83,11 @@ class Parsers:
         except Exception as error:
             raise ParserDied(f"the parser failed: {type(error).__name__}") from error
         return result
+
+    async def warm_up(self) -> None:
+        """Start the children now, so that the first mail does not wait for their imports."""
+        probe = Source(digest=hashlib.sha256(b"").hexdigest(), content=b"")
+        await asyncio.gather(*(self.parse([probe]) for _ in range(self._count)))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._stop)
