@@ -369,10 +369,10 @@ def is_mobile_signature(line: str) -> bool:
     """ "Sent from my iPhone", "Get Outlook for iOS", "Von meinem Samsung Gerät gesendet" and relatives."""
     if len(line) > 400 or len(line) < 5:
         return False
-    text = _LINK.sub(" ", line).strip(" \t\xa0*_-–—.·|[]()").casefold()
+    text = " ".join(_LINK.sub(" ", line).split()).strip(" *_-–—.·|[]()").casefold()
     if not 4 < len(text) <= 110 or "?" in text:
         return False
-    words = _tokens(text)
+    words = [word.strip(".,;:!\"'()") for word in text.split()]
     if not words or len(words) > 14 or not any(device in text for device in quote_words.DEVICES):
         return False
     if not text.isascii() and any(part in text for part in quote_words.SENT_PARTS) and len(text) < 50:
@@ -382,7 +382,7 @@ def is_mobile_signature(line: str) -> bool:
     is_short = len(words) <= 8 or "," in text
     if words[0] in quote_words.SENT_WORDS and words[-1] not in _PROSE_ENDS:
         return is_short or "sent from" in text or "gesendet" in text
-    return len(words) <= 9 and words[-1] in quote_words.SENT_WORDS and words[0] in _BACKWARD_STARTS
+    return len(words) <= 9 and words[-1] in quote_words.SENT_WORDS and re.split("['’]", words[0])[0] in _BACKWARD_STARTS
 
 
 _PROSE_ENDS = frozenset(

@@ -179,7 +179,7 @@ SENT_PARTS = ("发自", "發自", "寄自", "来自我", "來自我", "传送自
 
 #: What such a line names: lower case, matched as part of the line.
 DEVICES = (
-    "iphone", "ipad", "ipod", "ios", "apple watch", "samsung", "galaxy", "android", "blackberry", "huawei", "xiaomi",
+    "iphon", "ipad", "ipod", "ios", "apple watch", "samsung", "galaxy", "android", "blackberry", "huawei", "xiaomi",
     "redmi", "oneplus", "oppo", "vivo", "nokia", "motorola", "pixel", "windows phone", "windows 10", "windows 11",
     "mail for windows", "mail für windows", "smartphone", "mobile device", "mobile phone", "mobilgerät",
     "handy", "telefon", "teléfono", "móvil", "mobil", "cellulare", "mobiel", "outlook", "yahoo", "proton", "tutanota",

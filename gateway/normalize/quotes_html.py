@@ -129,6 +129,12 @@ def _find_marks(body: LexborNode) -> dict[int, str]:
     for node in body.css(".gmail_quote, .gmail_quote_container"):
         if node.tag != "blockquote":
             _mark_gmail(node, found)
+    for node in body.css(_CUTS):
+        holder = node.parent
+        while holder is not None and holder.mem_id != body.mem_id:
+            if holder.tag == "blockquote":
+                found[holder.mem_id] = QUOTED  # a plain one, but a client put its header into it
+            holder = holder.parent
     for node in body.css('div[style*="border-top" i]'):
         if _is_word_header(node):
             found[node.mem_id] = _TO_END
