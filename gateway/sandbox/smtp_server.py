@@ -67,6 +67,12 @@ class SmtpServer:
         await self._server.wait_closed()
 
 
+class _Session(Session):
+    """aiosmtpd sets this attribute at each login and warns that it is deprecated: here it is a plain one."""
+
+    login_data: Any = None
+
+
 class _Connection(SMTP):
     """One client. RET, ENVID, NOTIFY and ORCPT are taken out of the commands before aiosmtpd reads them."""
 
@@ -93,6 +99,9 @@ class _Connection(SMTP):
         expected = self._users.get(data.login.decode(errors="replace"))
         is_right = expected is not None and expected == data.password.decode(errors="replace")
         return AuthResult(success=is_right, handled=False, auth_data=data)
+
+    def _create_session(self) -> Session:
+        return _Session(self.loop)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._opened.add(self)

@@ -89,11 +89,14 @@ async def test_wrong_imap_password_is_refused(sandbox: MailSandbox) -> None:
     await client.logout()
 
 
-async def test_smtp_login_is_optional_but_checked(sandbox: MailSandbox) -> None:
+async def test_smtp_login_is_optional_but_checked(sandbox: MailSandbox, caplog: pytest.LogCaptureFixture) -> None:
     async with smtp_client(sandbox) as smtp:
         with pytest.raises(aiosmtplib.SMTPAuthenticationError):
             await smtp.login(SUPPORT, "wrong")
         assert (await smtp.login(SUPPORT, PASSWORD)).code == 235
+    assert [
+        record.message for record in caplog.records if record.levelname != "INFO" and record.name != "asyncio"
+    ] == []
 
 
 async def test_unknown_mailbox_of_the_desk_is_refused_alone(sandbox: MailSandbox) -> None:
