@@ -32,6 +32,7 @@ MAX_UNREAD_REPLIES = 8
 SLICE_BYTES = 256 * 1024  #: of a body, written and drained in one go
 QUIT_SECONDS = 2.0
 REPLY_LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
+ONE_REPLY = re.compile(rb"(?:\d{3}-[^\n]*\n)*\d{3}(?:[ \r][^\n]*)?\n")
 FORBIDDEN_IN_A_COMMAND = re.compile(rb"[\x00-\x1f\x7f]")
 TRY_ANOTHER_METHOD = frozenset({500, 501, 502, 503, 504})  #: not known after all; 535 is final, or we get locked out
 
@@ -75,7 +76,10 @@ class Wire(asyncio.Protocol):
         self._drained = asyncio.Event()
         self._drained.set()
         self._broken: str | None = None
-        transport.set_write_buffer_limits(high=0)  # "drained" means: the kernel has it
+        # "Drained" means that the kernel has it; over TLS, that all of it is encrypted and less than one buffer waits.
+        # asyncio's TLS pauses at ">= high" where its TCP pauses at "> high": with 0 it would never resume.
+        is_encrypted = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if is_encrypted else 0, low=0)
         transport.set_protocol(self)
 
     @property
@@ -287,14 +291,14 @@ def _own_name() -> str:
 
 
 class _Witness(asyncio.Protocol):
-    """Passes everything on and counts the lines: after the answer to STARTTLS, nothing may follow in clear."""
+    """Passes everything on and remembers it: after the answer to STARTTLS, nothing may follow in clear."""
 
     def __init__(self, below: asyncio.Protocol) -> None:
         self._below = below
-        self.seen = b""
+        self._seen = b""
 
     def data_received(self, data: bytes) -> None:
-        self.seen = (self.seen + data)[-MAX_REPLY_BYTES:]
+        self._seen = (self._seen + data)[:MAX_REPLY_BYTES]
         self._below.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -303,6 +307,11 @@ class _Witness(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._below.connection_lost(exc)
 
+    @property
+    def has_seen_more_than_one_reply(self) -> bool:
+        reply = ONE_REPLY.match(self._seen)
+        return reply is None or reply.end() < len(self._seen)
+
 
 async def _start_tls(client: aiosmtplib.SMTP) -> None:
     if not client.supports_extension("starttls"):
@@ -310,7 +319,7 @@ async def _start_tls(client: aiosmtplib.SMTP) -> None:
     witness = _Witness(cast(asyncio.Protocol, client.protocol))
     cast(asyncio.Transport, client.transport).set_protocol(witness)
     await client.starttls()
-    if witness.seen.count(b"\n") > 1:  # RFC 3207 section 4.2: somebody in the middle speaks along
+    if witness.has_seen_more_than_one_reply:  # RFC 3207 section 4.2: somebody in the middle speaks along
         raise ChannelMisconfigured("bytes were injected before the switch to TLS", code="tls")
 
 

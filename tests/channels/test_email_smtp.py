@@ -576,5 +576,17 @@ async def test_mail_and_password_travel_encrypted(security: str, tmp_path: Path)
     assert all(b"AUTH" not in clear and b"MAIL" not in clear for clear in peer.clear)
 
 
+@pytest.mark.parametrize("security", ["plain", "tls", "starttls"])
+@pytest.mark.proves("R4.2")
+async def test_a_mail_of_many_buffers_arrives_whole(security: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = None if security == "plain" else authority.certificate().context()
+    large = CONTENT + b"".join(b".%d %s\r\n" % (number, b"y" * 60) for number in range(60_000))
+    async with SmtpPeer(tls=context, is_tls_from_start=security == "tls") as peer:
+        outcomes = await send(peer, handover(content=large), security=security, ca_file=str(authority.ca_file))
+        assert kinds(outcomes) == {"one": "accepted"}
+        assert peer.accepted[0].content == large
+
+
 def test_an_account_is_encrypted_unless_somebody_says_otherwise() -> None:
     assert Account(host="mail.example.test", port=465).security == "tls"

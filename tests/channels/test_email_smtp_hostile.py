@@ -354,15 +354,27 @@ async def test_a_refused_starttls_never_gets_the_password(answer: str, kind: str
     assert_nothing_said(peer)
 
 
+@pytest.mark.parametrize("injected_bytes", [b"250-evil.example.test\r\n250 AUTH PLAIN\r\n", b"250 evil", b"\n"])
 @pytest.mark.proves("T-C09", "F-S06")
-async def test_bytes_injected_before_the_switch_to_tls_stop_the_login(tmp_path: Path) -> None:
+async def test_bytes_injected_before_the_switch_to_tls_stop_the_login(injected_bytes: bytes, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     context = authority.certificate().context()
-    injected = Answer(raw=b"220 go\r\n250-evil.example.test\r\n250 AUTH PLAIN\r\n")
+    injected = Answer(raw=b"220 go\r\n" + injected_bytes, is_exact=True)
     async with SmtpPeer(auth="PLAIN", tls=context, script={"starttls": [injected]}) as peer:
         outcome = await send_secretly(peer, authority.ca_file)
     assert (outcome.kind, outcome.fault) == (OutcomeKind.CHANNEL_FAULT, "tls")
+    assert "injected" in outcome.text
     assert_nothing_said(peer)
+
+
+@pytest.mark.proves("T-C09")
+async def test_an_answer_of_two_lines_to_starttls_is_one_answer(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.certificate().context()
+    script = {"starttls": [Answer(raw=b"220-welcome\r\n220 go\r\n")]}
+    async with SmtpPeer(auth="PLAIN", tls=context, script=script) as peer:
+        outcome = await send_secretly(peer, authority.ca_file)
+    assert outcome.kind is OutcomeKind.ACCEPTED
 
 
 @pytest.mark.parametrize("security", ["tls", "starttls"])

@@ -118,7 +118,7 @@ def test_a_plain_mail_is_written_as_planned() -> None:
 @given(ANYTHING, ANYTHING, ANYTHING, st.one_of(st.none(), ANYTHING), ANYTHING, ANYTHING)
 @example("", "", "", None, "", "")
 @settings(max_examples=400, deadline=None)
-@pytest.mark.proves("T-C01", "T-C03")
+@pytest.mark.proves("T-C01", "T-C03", "F-Z06")
 def test_header_lines_are_the_planned_ones_whatever_a_customer_wrote(
     subject: str, name: str, text: str, html: str | None, address: str, an_id: str
 ) -> None:
@@ -167,6 +167,15 @@ def test_names_come_back_from_both_parsers(name: str) -> None:
     assert [one.addr_spec for one in header.addresses] == ["one@customer.test"]
     if "\n" not in str(parsed(raw)["To"]):  # the new parser keeps the blank between two encoded words
         assert header.addresses[0].display_name == expected
+
+
+@pytest.mark.proves("T-C01", "F-Z06")
+def test_a_mail_whose_subject_decodes_to_header_lines_can_be_answered() -> None:
+    received = str(make_header(decode_header("=?utf-8?q?Hi=0D=0ABcc:_evil@x.test=0D=0A=0D=0Abody?=")))
+    assert "\r\n" in received
+    message = parsed(compose(replace(PLAIN, subject=reply_subject(received))))
+    assert list(message.keys()) == HEADERS
+    assert message["Subject"] == "Re: Hi Bcc: evil@x.test body"
 
 
 @given(ANYTHING)
