@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.normalize import charset, flowed, mime
+from gateway.normalize import charset, flowed, mime, tnef
 from gateway.normalize.headers import Head, Leaf
 from gateway.normalize.mime import Part
 
@@ -27,6 +27,8 @@ _FILE_TYPES: Final = frozenset(
 )
 #: Further views of a body for special readers; every one repeats the others.
 _SPECIAL_VIEWS: Final = frozenset({"text/x-amp-html", "text/watch-html"})
+_TNEF_TYPES: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+_TYPE: Final = re.compile(r"[A-Za-z0-9]{1,30}/[A-Za-z0-9.+\-]{1,90}")
 _EXCHANGE_TEXT: Final = re.compile(r"ATT\d{3,}\.(?:txt|htm|html|c)", re.IGNORECASE)
 _META_CHARSET: Final = re.compile(
     rb"<meta[^>]{0,200}?charset\s{0,5}=\s{0,5}[\"']?\s{0,5}([A-Za-z0-9_.:\-]{2,40})", re.IGNORECASE
@@ -88,8 +90,6 @@ def _label_container(part: Part, body: Body) -> None:
         body.warnings["signed-smime" if "signed" in protocol else "encrypted-smime"] = None
     elif kind in {"message/external-body", "message/partial"}:
         body.warnings[f"not-fetched-{kind.partition('/')[2]}"] = None
-    elif kind in {"application/ms-tnef", "application/vnd.ms-tnef"}:
-        body.warnings["tnef"] = None
 
 
 def _read_leaf(leaf: Leaf, parent: str, body: Body, *, has_text: bool) -> list[Piece]:
@@ -97,6 +97,8 @@ def _read_leaf(leaf: Leaf, parent: str, body: Body, *, has_text: bool) -> list[P
         return []
     if not _is_shown(leaf, parent, has_text=has_text):
         body.files.append(leaf)
+        if leaf.content_type in _TNEF_TYPES or (leaf.name or "").lower() == "winmail.dat":
+            _unwrap_tnef(leaf, body)
         return []
     if leaf.content_type in _HTML_TYPES:
         html, is_legible = charset.decode(leaf.payload, _html_charset(leaf))
@@ -105,6 +107,14 @@ def _read_leaf(leaf: Leaf, parent: str, body: Body, *, has_text: bool) -> list[P
         return [Piece(html=html)] if html.strip() else []
     text = _read_text(leaf, body)
     return [Piece(plain=text)] if text.strip() else []
+
+
+def _unwrap_tnef(leaf: Leaf, body: Body) -> None:
+    """List the files of a winmail.dat beside it; the container itself is kept."""
+    body.warnings["tnef"] = None
+    for name, kind, content in tnef.read_files(leaf.payload):
+        declared = kind.lower() if _TYPE.fullmatch(kind) else "application/octet-stream"
+        body.files.append(Leaf(declared, {}, name or None, "attachment", None, content, Head(), leaf.depth + 1))
 
 
 def _is_shown(leaf: Leaf, parent: str, *, has_text: bool) -> bool:

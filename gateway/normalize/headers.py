@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from gateway.normalize import charset, words
@@ -215,6 +216,7 @@ def _split_fields(raw: bytes, start: int, end: int) -> Iterator[tuple[bytes | No
         yield match[1].lower(), value, offset
 
 
+@lru_cache(maxsize=64)  # several readers ask for the same field of one mail
 def parse_parameters(raw: bytes) -> ContentType:
     """Parse ``main; name=value; …`` with RFC 2231 continuations, raw 8-bit, unquoted names and other sins.
 

@@ -40,12 +40,12 @@ _QUOTE_CLASSES: Final = _set(
     "gmail_default gmail_sendername moz-cite-prefix moz-forward-container moz-signature "
     "moz-email-headers-table yahoo_quoted yahoo-quoted-begin yahoo-signature protonmail_quote "
     "protonmail_signature_block protonmail_signature_block-user tutanota_quote tutanota_quote_reply "
-    "OutlookMessageHeader WordSection1 MsoNormal AppleMailSignature Apple-interchange-newline zmail_extra "
+    "OutlookMessageHeader AppleMailSignature Apple-interchange-newline zmail_extra "
     "zmail_extra_hr zmail_quote quoted_header quote-header mail-quote mail_quote quoted quote email_quote "
-    "freebirdFormviewer hs_reply front-blockquote frontapp-quote front-signature mcntmcntmcntWordSection1 "
+    "freebirdFormviewer hs_reply front-blockquote frontapp-quote front-signature "
     "ms-outlook-mobile-signature sh-quoted-content mailbird-quote spark-quote airmail_ext_on cite_quote "
     "rc_cite reply-intro icloud-quote x_gmail_quote x_gmail_attr x_moz-cite-prefix x_yahoo_quoted "
-    "x_WordSection1 x_gmail_quote_container x_gmail_extra x_gmail_signature x_moz-signature "
+    "x_gmail_quote_container x_gmail_extra x_gmail_signature x_moz-signature "
     "x_protonmail_quote gmail-m_quote ydp_yahoo_quoted signature Signature ntes_mailmaster_quote "
     "qqmail_quote foxmail_quote mail_android_quote mail-ru-quote cite ms-outlook-mobile-reference-message "
     "edo-signature edo-quote"
@@ -58,6 +58,16 @@ _QUOTE_IDS: Final = _set(
     "isReplyContent _originalContent _replyHeader signature composer_signature spm-reply physicalreply "
     "mailContentContainer ntes-pcmac-signature replySplit quotedMessage signature_old_html ReplyMsg origbody "
     "oriMsgHtmlSeperator tmjah_g_1299 yahoo_quoted"
+)
+_QUOTE_TRACES: Final = (
+    "<blockquote",
+    "<hr",
+    ' id="',
+    ' class="',
+    ' name="',
+    " data-marker=",
+    " data-smartmail=",
+    "border-top",
 )
 _DATA_MARKERS: Final = frozenset({"__QUOTED_TEXT__", "__HEADERS__", "__SIG_PRE__", "__SIG_POST__", "__DIVIDER__"})
 _STYLES: Final = _set(
@@ -177,6 +187,11 @@ def sanitise(html: str) -> str:
 
 def _block_remote(match: re.Match[str]) -> str:
     return "<img" + _REMOTE_SRC.sub(' data-src="', match[1]) + ">"
+
+
+def has_quote_marks(safe: str) -> bool:
+    """Whether sanitised HTML has anything that mail programs put at quotes and signatures."""
+    return any(mark in safe for mark in _QUOTE_TRACES)
 
 
 def to_text(html: str) -> str:

@@ -36,6 +36,7 @@ MAX_REFERENCES: Final = 50
 MAX_TEXT_CHARS: Final = bodies.MAX_TEXT_CHARS
 MAX_SUBJECT_CHARS: Final = 1000
 MAX_ID_CHARS: Final = 998
+LANGUAGE_CHARS: Final = 2000  # more does not change the verdict
 _DAY_SECONDS: Final = 86_400
 _DELIVERED: Final = ("delivered-to", "x-original-to", "envelope-to")
 _CUT_NOTICE: Final = "\n[…]"
@@ -139,7 +140,7 @@ def _judge(said: Mail, leaves: list[Leaf], head: Head) -> Mail:
         automatic=automatic,
         bounce=report if isinstance(report, Bounce) else None,
         report=report if isinstance(report, Report) else None,
-        language=language.detect(said.reply.text or said.text),
+        language=language.detect((said.reply.text or said.text)[:LANGUAGE_CHARS]),
     )
 
 
@@ -200,13 +201,17 @@ def _differs(plain: str, safe: str) -> bool:
 
 def _read_reply(spoken: _Words, parent_text: str | None) -> tuple[Reply, str | None]:
     """Split both views. The plain one speaks unless only the HTML shows where the quote begins."""
-    as_text = html.to_text if spoken.is_text_from_html else _later
+    of_text: Reply | None = None
+    if not spoken.is_text_from_html:
+        of_text = quotes.split_text(spoken.text, parent_text)
+        if not of_text.quoted and not of_text.signature and not html.has_quote_marks(spoken.safe_html or ""):
+            return of_text, None
+    as_text = html.to_text if of_text is None else _later
     split = quotes.split_html(spoken.safe_html, as_text, parent_text) if spoken.safe_html else None
     if split is None or not split.is_split:
-        return quotes.split_text(spoken.text, parent_text), None
-    if spoken.is_text_from_html:
+        return of_text or quotes.split_text(spoken.text, parent_text), None
+    if of_text is None:
         return Reply(text=split.new_text, quoted=split.quoted_text, signature=split.signature_text), split.new_html
-    of_text = quotes.split_text(spoken.text, parent_text)
     if of_text.quoted or not split.quoted_html:
         return of_text, split.new_html
     parts = (split.new_html, split.quoted_html, split.signature_html)

@@ -16,6 +16,7 @@ from typing import Final
 from gateway.normalize.headers import Head, Leaf, read_part_head
 
 MAX_DEPTH: Final = 30
+_LINE_FEED: Final = 0x0A
 MAX_PARTS: Final = 500
 MAX_UU_MISSES: Final = 50  # prose that looks like a file; more is an attack
 _BOUNDARY_GUESS: Final = re.compile(rb"(?:^|\n)--([^\r\n]{0,200}?)[ \t]*\r?\n(?=[Cc]ontent-[A-Za-z-]{2,40}:)")
@@ -150,12 +151,13 @@ def _split_multipart(work: _Work, warnings: dict[str, None]) -> list[tuple[int, 
 def _find_regions(work: _Work, boundary: bytes) -> list[tuple[int, int]]:
     """Find the delimiter lines of exactly this boundary (RFC 2046 section 5.1.1), also behind a closing one."""
     data, end = work.data, work.end
-    line = re.compile(
-        rb"(?<![^\n])--%b(?:(--)(?:[ \t][^\n]{0,200})?|)[ \t]{0,100}\r{0,2}(?=\n|\Z)" % re.escape(boundary)
-    )
+    # The literal comes first, so that the search jumps; the line's beginning is looked at afterwards.
+    line = re.compile(rb"--%b(?:(--)(?:[ \t][^\n]{0,200})?|)[ \t]{0,100}\r{0,2}(?=\n|\Z)" % re.escape(boundary))
     regions: list[tuple[int, int]] = []
     opened: int | None = None
     for match in line.finditer(data, work.start, end):
+        if match.start() > work.start and data[match.start() - 1] != _LINE_FEED:
+            continue
         if opened is not None:
             regions.append((opened, max(opened, _before_newline(data, opened, match.start()))))
         opened = None if match[1] else min(match.end() + 1, end)

@@ -205,7 +205,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         + base64.encodebytes(b"first " * 1_000_000).replace(b"maXJz", b"ma*Jz")
     ),
     "base64 pads": lambda: (
-        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b"Zmk=\r\n" * 200_000
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b"Zmlyc3Q=\r\n" * 200_000
     ),
     "100000 divs": lambda: html(b"<div>" * 100_000),
     "formatting elements": lambda: html(
