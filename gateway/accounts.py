@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from core import channels
 from core.channels import Channel
+from core.clock import Clock
 from core.errors import NotFound
 from core.keys import Keys
 from core.store.database import Database
@@ -41,6 +42,10 @@ class Accounts:
         self._open: dict[int, _Open] = {}
         self._lock = asyncio.Lock()
         self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def clock(self) -> Clock:
+        return self._db.clock
 
     async def channel(self, channel_id: int) -> tuple[Channel, EmailConfig]:
         """Return a channel with its whole configuration. Raises NotFound, ValueError."""
