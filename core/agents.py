@@ -118,6 +118,17 @@ def find(conn: Connection, public_id: str) -> Agent | None:
     return next(iter(_read(conn, sa.select(agent).where(agent.c.public_id == public_id))), None)
 
 
+def find_by_id(conn: Connection, agent_id: int) -> Agent | None:
+    return next(iter(_read(conn, sa.select(agent).where(agent.c.id == agent_id))), None)
+
+
+def managed(conn: Connection, actor: Actor, public_id: str) -> Agent:
+    """An agent whom the actor may change. Raises NotFound, PermissionDenied."""
+    target = _known(conn, public_id)
+    require(actor, Action.AGENT_MANAGE, target.ref)
+    return target
+
+
 def set_role(conn: Connection, by: By, public_id: str, role: Role) -> Agent:
     target = _managed(conn, by, public_id, grants=role)
     if target.role is Role.OWNER and role is not Role.OWNER:
@@ -177,9 +188,14 @@ def set_theme(conn: Connection, actor: Actor, theme: str) -> None:
     conn.execute(agent.update().where(agent.c.id == actor.agent_id).values(theme=theme))
 
 
-def set_password(conn: Connection, by: By, public_id: str, password_hash: str) -> Agent:
-    """Set one's own password or, as admin, that of somebody not above; all their sessions end (T-L04)."""
+def set_password(conn: Connection, by: By, public_id: str, password_hash: str, *, epoch: int | None = None) -> Agent:
+    """Set one's own password or, as admin, that of somebody not above; all their sessions end (T-L04).
+
+    ``epoch``: the one under which the old password was confirmed. Raises Conflict when it has moved on.
+    """
     target = _known(conn, public_id)
+    if epoch is not None and target.epoch != epoch:
+        raise Conflict("this agent was changed meanwhile")
     if target.id == by.actor.agent_id:
         require(by.actor, Action.SELF_MANAGE)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -40,16 +41,14 @@ def create(conn: Connection, by: By, *, name: str) -> Department:
     except IntegrityError as error:
         raise Conflict("another department has this name") from error
     audit.append(conn, by, "department.create", f"department:{identifier}", before={}, after=values)
-    return get(conn, by.actor, identifier)
+    return _known(conn, identifier)
 
 
 def get(conn: Connection, actor: Actor, public_id: str) -> Department:
     """Raises NotFound, also for a department that the actor may not see."""
-    row = conn.execute(sa.select(department).where(department.c.public_id == public_id)).one_or_none()
-    if row is None:
-        raise NotFound("there is no such department")
-    require(actor, Action.DEPARTMENT_READ, DepartmentRef(department_id=row.id))
-    return _department(row)
+    found = _known(conn, public_id)
+    require(actor, Action.DEPARTMENT_READ, DepartmentRef(department_id=found.id))
+    return found
 
 
 def list_visible(conn: Connection, actor: Actor, *, after: str = "", limit: int = 50) -> list[Department]:
@@ -90,7 +89,7 @@ def change(
         raise Conflict("another department has this name") from error
     old = {key: getattr(before, key) for key in values}
     audit.append(conn, by, "department.change", f"department:{public_id}", before=old, after=values)
-    return get(conn, by.actor, public_id)
+    return _known(conn, public_id)
 
 
 def members(conn: Connection, actor: Actor, public_id: str) -> list[agents.Agent]:
@@ -108,20 +107,32 @@ def members(conn: Connection, actor: Actor, public_id: str) -> list[agents.Agent
 def add_member(conn: Connection, by: By, public_id: str, agent_public_id: str) -> None:
     """Their sessions end: what they see changes (R8.3). Twice is the same as once."""
     found = _managed(conn, by, public_id)
-    target = agents.get(conn, by.actor, agent_public_id)
+    target = agents.managed(conn, by.actor, agent_public_id)
     agents.set_departments(conn, by, agent_public_id, frozenset(target.departments) | {found.id})
 
 
 def remove_member(conn: Connection, by: By, public_id: str, agent_public_id: str) -> None:
     found = _managed(conn, by, public_id)
-    target = agents.get(conn, by.actor, agent_public_id)
+    target = agents.managed(conn, by.actor, agent_public_id)
     agents.set_departments(conn, by, agent_public_id, frozenset(target.departments) - {found.id})
 
 
+def managed_ids(conn: Connection, by: By, public_ids: Iterable[str]) -> frozenset[int]:
+    """The departments that ``by`` wants to put somebody into. Raises NotFound, PermissionDenied."""
+    return frozenset(_managed(conn, by, name).id for name in public_ids)
+
+
 def _managed(conn: Connection, by: By, public_id: str) -> Department:
-    found = get(conn, by.actor, public_id)
+    found = _known(conn, public_id)
     require(by.actor, Action.DEPARTMENT_MANAGE, DepartmentRef(department_id=found.id))
     return found
+
+
+def _known(conn: Connection, public_id: str) -> Department:
+    row = conn.execute(sa.select(department).where(department.c.public_id == public_id)).one_or_none()
+    if row is None:
+        raise NotFound("there is no such department")
+    return _department(row)
 
 
 def _any(conn: Connection) -> bool:

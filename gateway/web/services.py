@@ -1,0 +1,44 @@
+"""What the handlers are given: made once by the composition root, handed down, never looked up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from core.clock import Clock
+from core.keys import Keys
+from core.passwords import Passwords
+from core.store.database import Database
+from gateway.config import Config
+from gateway.web.assets import Assets
+
+
+class Live(Protocol):
+    """Wake-ups inside the process: ``gateway.live.hub.Hub``, or the same over Redis."""
+
+    def wake(self, *topics: str) -> None: ...
+
+    def subscribe(self, *topics: str) -> AbstractContextManager[asyncio.Event]: ...
+
+
+#: ``{"status": "ok", …}``; only ``status`` is for everybody.
+Health = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+async def always_ok() -> Mapping[str, Any]:
+    return {"status": "ok"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    db: Database
+    keys: Keys
+    config: Config
+    clock: Clock
+    live: Live
+    passwords: Passwords
+    assets: Assets
+    health: Health = field(default=always_ok)
