@@ -245,6 +245,7 @@ _TEXTS: Final[tuple[tuple[str, str], ...]] = (
         r"verification failed|recipient verif|failed to route the address|no valid recipients|not deliverable to|"
         r"no hay|bad recipient",
     ),
+    ("spam", r"spam (?:firewall|content|score|message|detected|filter)|as spam|unsolicited|is spam|looks like spam"),
     (
         "blocked",
         r"block ?list|black ?list|\brbl\b|dnsbl|spamhaus|spamcop|barracudacentral|sorbs|uceprotect|spamrats|"
@@ -296,7 +297,7 @@ _TEXTS: Final[tuple[tuple[str, str], ...]] = (
     (
         "content_refused",
         r"attachment|file type|bare (?:lf|line ?feed)|mime|header .{0,40}(?:missing|invalid|malformed)|"
-        r"messages? (?:missing|without) |subject|not rfc|5322|body .{0,20}(?:reject|type)|content",
+        r"messages? (?:missing|without) |not rfc|5322|body .{0,20}(?:reject|type)|content (?:type|encoding|refused)",
     ),
     (
         "expired",

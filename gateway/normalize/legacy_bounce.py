@@ -88,7 +88,7 @@ _NOTICE: Final = re.compile(
     re.IGNORECASE,
 )
 _DELAY_SUBJECT: Final = re.compile(
-    r"delay|\(warning\)|^warning[: ]|still being retried|not yet|verzögert|verzögerung|retard|retras|ritard|"
+    r"delay|still being retried|not yet|verzögert|verzögerung|retard|retras|ritard|"
     r"atras|atraso|vertraag|försen|forsink|viiväst|opóźni|zpožd|oneskor|késlelt|întârzi|задерж|отложен|затрим|"
     r"gecik|καθυστέρ|延迟|延遲|遅延|遅れ|지연|warning: could not",
     re.IGNORECASE,
@@ -136,7 +136,7 @@ _STATUS: Final = re.compile(r"(?<![\d.])([245])[.](\d{1,3})[.](\d{1,3})(?![\d]|\
 _CODE: Final = re.compile(r"(?:^|[\s:;#('\"=<\[])([245][0-5]\d)(?=[\s\-#;:,)'\"\]]|\.\s|$)")
 _EVIDENCE_CODE: Final = re.compile(r"(?:^|[\s:;#('\"])(?:[45][0-5]\d[ \-#]|#?[45]\.\d{1,3}\.\d{1,3}(?![\d.]))")
 _MESSAGE_ID: Final = re.compile(
-    r"^[\s>|]{0,10}(?:x-original-)?message-id\s{0,4}:\s{0,20}<?([^<>\s]{3,250}@[^<>\s]{1,250})>?",
+    r"^[\s>|]{0,10}(?:x-original-)?message-id\s{0,4}:\s{0,20}<?([^<>\s@]{1,250}@[^<>\s]{1,250})>?",
     re.IGNORECASE | re.MULTILINE,
 )
 _ID: Final = re.compile(r"<([^<>\s]{1,500})>")

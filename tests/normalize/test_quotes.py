@@ -132,7 +132,7 @@ def test_own_words_are_not_cut(text: str) -> None:
 @pytest.mark.proves("R2.3")
 def test_answers_between_quotes_are_kept_in_order() -> None:
     text = (
-        "Hi, see below.\n\nOn 5 May 2024, at 10:00, Desk <desk@example.test> wrote:\n\n> Which lamp?\n\nThe red one.\n\n"
+        "Hi, see below.\n\nOn 5 May 2024, at 10:00, Desk <d@example.test> wrote:\n\n> Which lamp?\n\nThe red one.\n\n"
         "> Since when?\n> Exactly?\nSince Monday.\n\n> Bye\n\n-- \nJane\n"
     )
     reply = split_text(text)
@@ -175,7 +175,7 @@ def test_marked_lines_without_an_attribution_are_quoted() -> None:
 @pytest.mark.proves("R2.3")
 @pytest.mark.parametrize("delimiter", ["-- ", "--", "--  "])
 def test_signature_below_the_delimiter(delimiter: str) -> None:
-    text = f"Hello,\nit works.\n\n{delimiter}\nJane Doe\nACME Inc.\n+1 555 0100\n\nOn 5/5/24 10:00, Desk wrote:\n> ok"
+    text = f"Hello,\nit works.\n\n{delimiter}\nJane Doe\nACME\n+1 555 0100\n\nOn 5/5/24 10:00, Desk wrote:\n> ok"
     reply = split_text(text)
     assert reply.text == "Hello,\nit works."
     assert reply.signature == f"{delimiter.rstrip()}\nJane Doe\nACME\n+1 555 0100"

@@ -1,0 +1,168 @@
+"""Bounces without a form, in the dialects of the usual mail systems; and mails of people that look like one."""
+# ruff: noqa: E501 -- what a mail system says is kept on one line
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.normalize import bounce_reasons, dsn
+from gateway.normalize.headers import read_head
+from gateway.normalize.values import Bounce
+
+NOTICES = [
+    block.strip("\n").split("\n", 1)
+    for block in (Path(__file__).parent / "bounces" / "notices.txt")
+    .read_text("utf-8")
+    .split("\n", 1)[1]
+    .split("====\n")
+]
+
+
+def read(mail: str) -> object:
+    raw = f"To: desk@example.test\n{mail}".encode()
+    head, body, _ = read_head(raw)
+    return dsn.read_report([], head, raw[body:].decode())
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+@pytest.mark.parametrize(("expected", "mail"), NOTICES, ids=lambda value: value.partition("|")[0][:30])
+def test_notice_is_read(expected: str, mail: str) -> None:
+    address, action, status, code, reason = (None if part == "-" else part for part in expected.split(" | ")[1:])
+    bounce = read(mail)
+    assert isinstance(bounce, Bounce)
+    assert [one.address for one in bounce.recipients] == [address]
+    told = bounce.recipients[0]
+    assert (told.action, told.status, str(told.code or "") or None, told.reason) == (action, status, code, reason)
+    assert bounce.original_message_id == ("d77@example.test" if "d77@" in mail else None)
+    assert not (told.is_permanent and action == "delayed")
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+def test_each_recipient_of_a_notice_keeps_its_own_words() -> None:
+    bounce = read(
+        "Return-Path: <>\nFrom: MAILER-DAEMON@q.test\nSubject: failure notice\n\nHi. This is the qmail-send program at q.test.\n\n"
+        "<jane@customer.test>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n<john@other.test>:\nRemote host said: 552 5.2.2 over quota\n\n"
+        "--- Below this line is a copy of the message.\n\nMessage-ID: <d77@example.test>\n"
+    )
+    assert isinstance(bounce, Bounce)
+    assert [(one.address, one.status, one.reason, one.is_permanent) for one in bounce.recipients] == [
+        ("jane@customer.test", "5.1.1", "no_such_mailbox", True),
+        ("john@other.test", "5.2.2", "mailbox_full", False),
+    ]
+
+
+@pytest.mark.proves("R2.4", "F-S09")
+@pytest.mark.parametrize(
+    "mail",
+    [
+        "From: Jane <jane@customer.test>\nReturn-Path: <jane@customer.test>\nSubject: Undeliverable items in your order\n\nThe parcel could not be delivered to jane@customer.test, error 5.1.1.",
+        "From: Jane <jane@customer.test>\nSubject: Fwd: Undelivered Mail Returned to Sender\n\nWhat is this?\n\n<john@other.test>: host x said: 550 5.1.1 user unknown",
+        "From: Jane <jane@customer.test>\nSubject: Re: failure notice\n\nHi. This is the qmail-send program at q.test.\n<a@b.test>:\n550 no",
+        "From: Jane <jane@customer.test>\nReturn-Path: <>\nAuto-Submitted: auto-replied\nSubject: Automatic reply: Order\n\nI am out of the office. Mail is not delivered to me. 550 thanks.",
+        "From: Jane <jane@customer.test>\nReturn-Path: <>\nSubject: Abwesenheitsnotiz: Bestellung\n\nIch bin nicht da.",
+        "From: Shop <shop@customer.test>\nAuto-Submitted: auto-generated\nSubject: Your parcel is on its way\n\nIt will be delivered tomorrow.",
+        "From: Postmaster <postmaster@customer.test>\nSubject: Question about your mail server\n\nHello, could you please tell me your MX?",
+        "From: Mailer-Daemon@customer.test\nReturn-Path: <>\nSubject: Hello\n\nNothing happened.",
+    ],
+)  # fmt: skip
+def test_what_people_and_robots_write_is_no_bounce(mail: str) -> None:
+    assert read(mail) is None
+
+
+@pytest.mark.proves("R2.4", "F-S02", "F-S07")
+@pytest.mark.parametrize(
+    ("status", "code", "words", "reason", "side", "is_permanent"),
+    [
+        ("5.1.1", 550, "no such user", "no_such_mailbox", "recipient", True),
+        ("5.1.1", 450, "user unknown", "no_such_mailbox", "recipient", False),
+        ("4.2.2", 552, "mailbox full", "mailbox_full", "recipient", False),
+        ("5.2.2", None, "", "mailbox_full", "recipient", False),
+        ("5.1.2", None, "", "no_such_domain", "recipient", True),
+        ("5.4.4", None, "Host or domain name not found. Name service error", "no_such_domain", "recipient", True),
+        ("5.2.1", 550, "The email account that you tried to reach is disabled", "mailbox_disabled", "recipient", True),
+        ("4.2.1", 450, "The user you are trying to contact is receiving mail too quickly", "rate_limited", "ours", False),
+        ("5.3.4", 552, "", "too_big", "content", True),
+        ("5.2.3", 552, "Your message exceeded Google's message size limits", "too_big", "content", True),
+        ("4.7.1", 451, "Greylisting in action, please come back later", "greylisted", "theirs", False),
+        (None, 451, "Temporarily deferred, greylisted", "greylisted", "theirs", False),
+        ("5.7.1", 554, "Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", "blocked", "policy", True),
+        ("5.7.1", 550, "Message classified as spam", "spam", "policy", True),
+        ("5.7.26", 550, "This mail is unauthenticated", "authentication", "ours", True),
+        ("5.7.1", 550, "SPF check failed", "authentication", "ours", True),
+        ("5.7.509", 550, "Access denied, sending domain does not pass DMARC verification", "authentication", "ours", True),
+        ("5.7.25", 550, "The IP address sending this message does not have a PTR record", "reverse_dns", "ours", True),
+        ("4.7.28", 421, "Gmail has detected an unusual rate", "rate_limited", "ours", False),
+        ("5.7.8", 535, "Username and Password not accepted", "login", "login", True),
+        ("5.7.139", 535, "Authentication unsuccessful, SmtpClientAuthentication is disabled", "login", "login", True),
+        (None, 535, "", "login", "login", True),
+        ("5.7.708", 550, "Service unavailable. Access denied, traffic not accepted from this IP", "blocked", "policy", True),
+        ("5.7.606", 550, "Access denied, banned sending IP", "blocked", "policy", True),
+        ("5.7.133", 550, "RESOLVER.RST.SenderNotAuthenticatedForGroup", "not_allowed", "policy", True),
+        ("5.7.1", 554, "Relay access denied", "relay_denied", "policy", True),
+        ("5.4.6", 554, "hop count exceeded - possible mail loop", "loop", "theirs", True),
+        ("5.4.14", 554, "Hop count exceeded - possible mail loop ATTR34", "loop", "theirs", True),
+        ("4.4.7", None, "delivery time expired", "expired", "theirs", True),
+        ("4.4.1", None, "connect to mx[192.0.2.1]:25: Connection refused", "not_reachable", "theirs", False),
+        ("4.4.3", None, "", "dns_failure", "theirs", False),
+        ("5.1.10", 550, "RESOLVER.ADR.RecipientNotFound", "no_such_mailbox", "recipient", True),
+        ("5.1.10", 556, "Domain does not accept mail (nullMX)", "takes_no_mail", "recipient", True),
+        ("5.5.0", 550, "Requested action not taken: mailbox unavailable", "no_such_mailbox", "recipient", True),
+        ("5.6.7", None, "", "encoding", "content", True),
+        ("5.1.8", 553, "Domain of sender address does not exist", "sender_refused", "ours", True),
+        ("5.7.10", None, "", "tls", "ours", True),
+        ("4.5.3", 452, "Too many recipients", "too_many_recipients", "ours", False),
+        ("5.0.0", None, "", "other", "theirs", True),
+        (None, None, "", "other", "theirs", False),
+    ],
+)  # fmt: skip
+def test_reason_and_side(
+    status: str | None, code: int | None, words: str, reason: str, side: str, is_permanent: bool
+) -> None:
+    assert bounce_reasons.classify(status, code, words) == bounce_reasons.Reason(reason, side, is_permanent)
+
+
+@pytest.mark.proves("R2.4")
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(max_size=300),
+    st.from_regex(r"[245]\.\d{1,4}\.\d{1,4}", fullmatch=True) | st.none(),
+    st.none() | st.integers(200, 599),
+)
+def test_every_refusal_has_a_known_reason(words: str, status: str | None, code: int | None) -> None:
+    reason = bounce_reasons.classify(status, code, words)
+    assert reason.word in bounce_reasons.REASONS
+    if code is not None and code < 500 and not (status or "").endswith(".4.7"):
+        assert not reason.is_permanent
+
+
+@pytest.mark.proves("T-D12", "T-D03")
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<a@b.test>:\n",
+        "a@b.test ",
+        "550 5.1.1 ",
+        "delivery ",
+        "<",
+        "a.",
+        "a" * 50 + "@",
+        "exceeds ",
+        "user ",
+        "550-",
+        "\n",
+        "account ",
+    ],
+)
+def test_hostile_notice_costs_no_more_than_a_bounded_look(unit: str) -> None:
+    mail = (
+        "Return-Path: <>\nFrom: MAILER-DAEMON@q.test\nSubject: failure notice\n\ncould not be delivered\n"
+        + unit * 200_000
+    )
+    started = time.process_time()
+    read(mail)
+    assert time.process_time() - started < 8
