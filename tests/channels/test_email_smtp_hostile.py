@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import random
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -479,3 +481,65 @@ async def test_each_try_carries_the_same_bytes_and_message_id() -> None:
     bodies = [part.partition(b"\r\n.\r\n")[0] for wire in peer.wires for part in bytes(wire).split(b"DATA\r\n")[1:]]
     assert len(bodies) == 2
     assert bodies[0] == bodies[1]
+
+
+# --- every conversation, and what it must have said (FAULTS section 8, oracles 4 and 5) ---
+
+STEPS = ["greeting", "ehlo", "mail", "rcpt", "data", "dot", "dot", "rset"]
+CODES = [250, 250, 251, 252, 220, 354, 421, 450, 451, 452, 455, 500, 501, 503, 530, 535, 550, 552, 554, 555, 199, 999]
+TRUE_ACCEPTS = {
+    OutcomeKind.ACCEPTED: {1},
+    OutcomeKind.REFUSED: {0},
+    OutcomeKind.DEFERRED: {0},
+    OutcomeKind.UNREACHABLE: {0},
+    OutcomeKind.CHANNEL_FAULT: {0},
+    OutcomeKind.IN_DOUBT: {0, 1},
+}
+
+
+def random_answer(chance: random.Random, step: str) -> Answer:
+    code = chance.choice(CODES)
+    raw = chance.choice(
+        [
+            b"%d 5.0.0 words" % code,
+            b"%d-first\r\n%d second" % (code, code),
+            b"%d one\r\n250 two" % code,  # two answers to one command
+            chance.choice(NONSENSE[:11]),
+            b"",
+        ]
+    )
+    is_legible = REPLY.match(raw) is not None
+    ends = raw == b"" or chance.random() < 0.2
+    # a server that says a legible word of its own means it; what else it did with the mail, nobody can know
+    took = raw.startswith(b"2") if is_legible else chance.random() < 0.5
+    return Answer(raw=raw, cut=ends, reset=ends and chance.random() < 0.3, is_accepting=took and step == "dot")
+
+
+REPLY = re.compile(rb"[2-5]\d\d( |-[^\n]*\n[2-5]\d\d )")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.proves("F-S02", "F-S03", "F-S04", "F-K11", "F-K13")
+async def test_whatever_a_server_says_the_outcome_is_true(seed: int) -> None:
+    chance = random.Random(seed)
+    seen: set[OutcomeKind] = set()
+    for trial in range(200):
+        steps = chance.sample(
+            ["greeting", "ehlo", "mail", "rcpt", "data", "dot", "dot", "rset"], chance.randrange(1, 3)
+        )
+        script = {step: [random_answer(chance, step) for _ in range(chance.randrange(1, 3))] for step in steps}
+        described = f"seed {seed} trial {trial} {script}"
+        async with SmtpPeer(script=script) as peer:
+            sender = SmtpSender(config(peer.port, timeout_seconds=5, final_reply_seconds=5))
+            for number in (1, 2):  # the second over the same connection, if there still is one
+                message_id = f"{number}.{MESSAGE_ID}"
+                content = b"Message-ID: <%b>\r\n\r\nhello\r\n" % message_id.encode()
+                outcomes = await sender.send(handover("a@ok.test", "b@ok.test", content=content), nothing_to_do)
+                assert len(outcomes) == 2, described
+                for recipient, outcome in outcomes.items():
+                    seen.add(outcome.kind)
+                    accepts = peer.accepts(message_id, recipient)
+                    assert accepts in TRUE_ACCEPTS[outcome.kind], f"{described}: {outcome}"
+                    assert bool(outcome.fault) == (outcome.kind is OutcomeKind.CHANNEL_FAULT), described
+            await sender.close()
+    assert len(seen) >= 5
