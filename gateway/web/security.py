@@ -22,7 +22,6 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
-    "Server": "gatehouse",
 }
 
 
@@ -91,6 +90,7 @@ def is_https(config: Config) -> bool:
 
 def add_headers(response: web.StreamResponse, *, nonce: str, config: Config) -> None:
     """Set what the handler did not set itself."""
+    response.headers[hdrs.SERVER] = "gatehouse"  # the library has put its name and version there
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Content-Security-Policy", policy(nonce))

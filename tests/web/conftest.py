@@ -25,7 +25,7 @@ from gateway.web.api import people
 from gateway.web.assets import Assets
 from gateway.web.routing import Policy, Request, Route, route
 from gateway.web.server import Pages, build_app
-from gateway.web.services import Services
+from gateway.web.services import Health, Services, always_ok
 from tests.stores import FakeClock
 
 Client = TestClient[web.Request, web.Application]
@@ -69,9 +69,9 @@ class Site:
         )
         return {"Authorization": f"Bearer {token}"}
 
-    async def sign_in(self, agent: agents.Agent, *, password: str = PASSWORD) -> dict[str, str]:
+    async def sign_in(self, agent: agents.Agent, *, csrf: str = "") -> dict[str, str]:
         """Sign the client's browser in; return the headers that its changes need."""
-        form = {"email": agent.email, "password": password}
+        form = {"email": agent.email, "password": PASSWORD, "csrf": csrf}
         headers = {"Origin": self.origin}
         async with self.client.post("/sign-in", data=form, headers=headers, allow_redirects=False) as answer:
             assert answer.status == 303, await answer.text()
@@ -92,7 +92,13 @@ async def make_site(store: SqliteDatabase | PostgresDatabase, clock: FakeClock) 
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     clients: list[Client] = []
 
-    async def make(routes: Sequence[Route] = people.ROUTES, *, pages: Sequence[Route] = (), **config: Any) -> Site:
+    async def make(
+        routes: Sequence[Route] = people.ROUTES,
+        *,
+        pages: Sequence[Route] = (),
+        health: Health = always_ok,
+        **config: Any,
+    ) -> Site:
         services = Services(
             db=store,
             keys=Keys(b"k" * 32),
@@ -101,6 +107,7 @@ async def make_site(store: SqliteDatabase | PostgresDatabase, clock: FakeClock) 
             live=Hub(),
             passwords=passwords,
             assets=Assets(urls={"docs.js": "/static/docs-1.js"}, files={}),
+            health=health,
         )
         doors = sign_in.routes(draw_sign_in=draw, draw_setup=draw)
         app = build_app(services, [*routes, get_csrf], Pages(routes=[*doors, *pages]))
