@@ -149,15 +149,12 @@ def is_from_machine(head: Head) -> bool:
 
 def _strength(head: Head) -> int:
     """2 for signs that only mail systems leave, 1 for those that people's robots leave as well."""
-    path = head.first("return-path")
-    if path is not None and path.strip() in ("<>", "", "< >"):
-        return 2
     if head.has("x-ms-exchange-message-is-ndr") or head.has("x-failed-recipients"):
         return 2
     name, local = _sender(head)
     if _DAEMONS.match(local):
         return 2
-    if local == "postmaster" or local.startswith("postmaster"):
+    if local.startswith("postmaster") or autoreply.is_null_sender(head):
         return 1
     submitted = (head.first("auto-submitted") or "no").partition(";")[0].strip().lower()
     if submitted.startswith("auto"):
@@ -198,11 +195,10 @@ def read(head: Head, text: str, *, original_id: str | None, is_report: bool) -> 
     )  # fmt: skip
     if signs + strength < 3 or not signs:
         return None
-    return Bounce(
-        recipients=tuple(_recipients(head, notice, is_delay=is_delay_notice(head, text))),
-        original_message_id=original_id,
-        reporting_mta=_reporting_mta(notice),
-    )
+    recipients = _recipients(head, notice, is_delay=is_delay_notice(head, text))
+    if strength < 2 and not recipients:
+        return None  # a parcel service speaks of failed deliveries, too
+    return Bounce(recipients=tuple(recipients), original_message_id=original_id, reporting_mta=_reporting_mta(notice))
 
 
 def _notice(text: str) -> str:

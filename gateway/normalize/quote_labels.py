@@ -177,7 +177,7 @@ def _label_runs(
     seen: Sequence[str], blank: Sequence[bool], marked: Sequence[bool], labels: list[str], parent: str | None
 ) -> None:
     """Label the runs of ``>`` lines that nothing introduces: quotes, unless they look like a prompt or code."""
-    has_evidence = QUOTED in labels
+    first_quote = labels.index(QUOTED) if QUOTED in labels else len(labels)
     ours = frozenset(_shingles(_WORD.findall(parent.casefold()))) if parent else frozenset()
     total, at = len(seen), 0
     while at < total:
@@ -188,7 +188,9 @@ def _label_runs(
         while at < total and (marked[at] or blank[at]):
             at += 1
         run = [i for i in range(start, at) if marked[i]]
-        if has_evidence or _is_quote_run([_ALL_PREFIXES.sub("", seen[i]) for i in run], [seen[i] for i in run], ours):
+        if first_quote < start or _is_quote_run(
+            [_ALL_PREFIXES.sub("", seen[i]) for i in run], [seen[i] for i in run], ours
+        ):
             for i in range(start, run[-1] + 1):
                 labels[i] = QUOTED
 
@@ -294,6 +296,8 @@ def _label_run_signature(seen: Sequence[str], blank: Sequence[bool], labels: lis
         count += 1
         if count > MAX_SIGNATURE_LINES:
             break
+        if ql.is_rule(seen[at]) and ql.is_list_footer([line for line in seen[at:end] if line.strip()]):
+            cut, count = at, 0
     tail = True
     for at in range(cut - 1, start - 1, -1):
         if blank[at]:

@@ -373,16 +373,30 @@ def is_mobile_signature(line: str) -> bool:
     if not 4 < len(text) <= 110 or "?" in text:
         return False
     words = [word.strip(".,;:!\"'()") for word in text.split()]
-    if not words or len(words) > 14 or not any(device in text for device in quote_words.DEVICES):
+    if not words or len(words) > 14:
         return False
-    if not text.isascii() and any(part in text for part in quote_words.SENT_PARTS) and len(text) < 50:
+    has_part = not text.isascii() and len(text) < 50 and any(part in text for part in quote_words.SENT_PARTS)
+    is_sent_first, is_sent_last = words[0] in quote_words.SENT_WORDS, words[-1] in quote_words.SENT_WORDS
+    if not (has_part or is_sent_first or is_sent_last):
+        return False
+    # "Sent from my desk, is much easier than my mobile phone": the thing is named at once or not at all
+    if not any(device in text.partition(",")[0] for device in quote_words.DEVICES):
+        return False
+    if has_part:
         return True
-    if any(pair[0] in ("i", "ich", "je", "we") for pair in pairwise(words)):
+    if any(word in ("i", "ich", "je", "we") for word in words):
         return False
-    is_short = len(words) <= 8 or "," in text
-    if words[0] in quote_words.SENT_WORDS and words[-1] not in _PROSE_ENDS:
-        return is_short or "sent from" in text or "gesendet" in text
-    return len(words) <= 9 and words[-1] in quote_words.SENT_WORDS and re.split("['’]", words[0])[0] in _BACKWARD_STARTS
+    if is_sent_first and words[-1] not in _PROSE_ENDS:
+        return len(words) <= 8 or "," in text or "sent from" in text or "gesendet" in text
+    return len(words) <= 9 and is_sent_last and re.split("['’]", words[0])[0] in _BACKWARD_STARTS
+
+
+def is_list_footer(lines: Sequence[str]) -> bool:
+    """Whether a rule and a few lines under it are what a mailing list adds: its name, its address, a link."""
+    if not lines or len(lines) > 10 or not is_rule(lines[0]):
+        return False
+    below = " ".join(lines[1:]).casefold()
+    return "mailing list" in below or ("http" in below and ("unsubscribe" in below or "listinfo" in below))
 
 
 _PROSE_ENDS = frozenset(

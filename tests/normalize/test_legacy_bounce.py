@@ -67,6 +67,7 @@ def test_each_recipient_of_a_notice_keeps_its_own_words() -> None:
         "From: Jane <jane@customer.test>\nReturn-Path: <>\nSubject: Abwesenheitsnotiz: Bestellung\n\nIch bin nicht da.",
         "From: Shop <shop@customer.test>\nAuto-Submitted: auto-generated\nSubject: Your parcel is on its way\n\nIt will be delivered tomorrow.",
         "From: Postmaster <postmaster@customer.test>\nSubject: Question about your mail server\n\nHello, could you please tell me your MX?",
+        "From: Parcel Service <info@parcel.test>\nReturn-Path: <>\nSubject: Your parcel could not be delivered\n\nWe could not be delivered your parcel today. We will try again.",
         "From: Mailer-Daemon@customer.test\nReturn-Path: <>\nSubject: Hello\n\nNothing happened.",
     ],
 )  # fmt: skip

@@ -122,6 +122,8 @@ def test_line_of_a_phone_is_a_signature(code: str, line: str) -> None:
         "As I said: the lamp is broken.\nRegards\nJane",
         "Mit freundlichen Grüßen\nJane Doe",
         "To: whom it may concern\nSubject: nothing",
+        "Here is another mail\n\nSent from my desk, is much easier than my mobile phone.",
+        "On your remote host you can run:\n\n     telnet 127.0.0.1 52698\n\nThis should connect.",
         'You wrote: "we will refund you". When?',
     ],
 )
@@ -192,6 +194,19 @@ def test_long_text_below_dashes_is_no_signature() -> None:
 def test_text_written_below_a_phone_signature_stays() -> None:
     reply = split_text("Yes.\n\nSent from my iPhone\n\nOh, and one more thing.")
     assert reply == Reply(text="Yes.\n\nOh, and one more thing.", signature="Sent from my iPhone")
+
+
+@pytest.mark.proves("R2.3")
+def test_footer_of_a_mailing_list_is_a_signature() -> None:
+    footer = f"{'_' * 47}\nlist mailing list\nlist@lists.test\nhttps://lists.test/mailman/listinfo/list"
+    reply = split_text(f"Yes.\n\nOn 5 May 2024, Jane <jane@customer.test> wrote:\n\n> old\n> words\n\n{footer}\n")
+    assert (reply.text, reply.signature) == ("Yes.", footer)
+
+
+@pytest.mark.proves("R2.3")
+def test_prompt_above_a_quote_stays() -> None:
+    reply = split_text("I ran\n> npm install foo\nand it broke.\n\nOn 5/5/24 10:00, Desk wrote:\n> Which command?")
+    assert reply.text == "I ran\n> npm install foo\nand it broke."
 
 
 PARENT = """Hello Jane,
@@ -271,7 +286,7 @@ _PIECES = st.sampled_from(
 
 
 @pytest.mark.proves("R2.3", "T-D12")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(st.one_of(_PIECES, st.text(max_size=30)), max_size=24), st.one_of(st.none(), st.text(max_size=60)))
 def test_nothing_is_lost_or_invented(pieces: list[str], parent: str | None) -> None:
     text = "\n".join(pieces)
