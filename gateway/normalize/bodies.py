@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.normalize import charset, flowed, mime, tnef
 from gateway.normalize.headers import Head, Leaf
+from gateway.normalize.html import from_text
 from gateway.normalize.mime import Part
 
 MAX_TEXT_CHARS: Final = 1024 * 1024
@@ -172,8 +173,6 @@ def _choose(children: list[list[Piece]]) -> list[Piece]:
         return rich[0]
     if len(rich) == 1 and len(rich[0]) == 1:
         return [Piece(plain="\n\n".join(plain) or rich[0][0].plain, html=rich[0][0].html)]
-    from gateway.normalize.html import from_text
-
     views = _unique(piece.html or from_text(piece.plain or "") for run in rich for piece in run)
     return [Piece(plain="\n\n".join(plain) or None, html="\n".join(views))]
 
