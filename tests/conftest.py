@@ -44,9 +44,11 @@ def pytest_configure_node(node: object) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that tests nothing of the store's says ``STORES = ("sqlite",)``."""
     if "store_kind" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--store")
-        metafunc.parametrize("store_kind", stores.KINDS if chosen == "both" else (chosen,))
+        kinds = getattr(metafunc.module, "STORES", stores.KINDS)
+        metafunc.parametrize("store_kind", [kind for kind in kinds if chosen in ("both", kind)])
 
 
 @pytest.fixture

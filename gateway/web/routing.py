@@ -211,8 +211,11 @@ async def call(item: Route, http: web.Request, services: Services, *, ref: str, 
     if not all(PARAM.fullmatch(value) for value in params.values()):
         raise not_found()
     _check_idempotency(item, http)
+    needs_token = item.is_unsafe and identity.csrf is not None
+    if needs_token and item.form is None:
+        auth.check_csrf(identity, http.headers.get(auth.CSRF_HEADER))
     arguments, raw, field_token = await _read_arguments(item, http)
-    if item.is_unsafe and identity.csrf is not None:
+    if needs_token and item.form is not None:
         auth.check_csrf(identity, http.headers.get(auth.CSRF_HEADER) or field_token)
     request = Request(
         http=http,

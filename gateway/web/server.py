@@ -26,7 +26,7 @@ SHUTDOWN_SECONDS = 10.0
 
 log = logging.getLogger("gatehouse.web")
 
-#: Draws a refusal as a page, for requests outside /api/.
+#: Draws a refusal as a page, for requests outside /api/; the one to send a 401 on to the sign-in page.
 DrawProblem = Callable[[web.Request, Problem, str], web.StreamResponse]
 
 

@@ -12,6 +12,7 @@ from gateway.web.api import people
 from gateway.web.routing import Route
 from tests.web.conftest import MakeSite, Site, draw
 
+STORES = ("sqlite",)
 DOORS = sign_in.routes(draw_sign_in=draw, draw_setup=draw)
 UNSAFE = [route for route in (*people.ROUTES, *DOORS) if route.is_unsafe]
 
@@ -28,12 +29,6 @@ FOREIGN: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_store_is_enough(store_kind: str) -> None:
-    if store_kind != "sqlite":
-        pytest.skip("the same on every store")
-
-
 async def send(site: Site, route: Route, headers: dict[str, str]) -> tuple[int, str]:
     path = route.path.replace("{id}", "nobody").replace("{agent}", "nobody")
     arguments = {"data": {"csrf": headers.get("X-CSRF-Token", "")}} if route.form else {"json": {}}
@@ -43,13 +38,14 @@ async def send(site: Site, route: Route, headers: dict[str, str]) -> tuple[int, 
 
 
 @pytest.mark.proves("T-L07")
-@pytest.mark.parametrize(("route", "origin"), list(product(UNSAFE, FOREIGN)), ids=lambda v: getattr(v, "name", v))
-async def test_foreign_page_changes_nothing_even_with_the_right_token(site: Site, route: Route, origin: str) -> None:
-    headers = await site.sign_in(await site.add("me", Role.OWNER))
-    own = headers.pop("Origin")
-    headers |= {name: text.replace("{own}", own) for name, text in FOREIGN[origin].items()}
-    status, _ = await send(site, route, headers)
-    assert status == 403
+@pytest.mark.parametrize("route", UNSAFE, ids=lambda route: route.name)
+async def test_foreign_page_changes_nothing_even_with_the_right_token(site: Site, route: Route) -> None:
+    token = await site.sign_in(await site.add("me", Role.OWNER))
+    own = token.pop("Origin")
+    for said in FOREIGN.values():
+        headers = token | {name: text.replace("{own}", own) for name, text in said.items()}
+        status, _ = await send(site, route, headers)
+        assert status == 403, said
     async with site.client.get("/api/v1/me") as answer:
         assert answer.status == 200  # a foreign page does not even sign anybody out
 
@@ -60,7 +56,7 @@ async def test_own_page_without_the_token_changes_nothing(site: Site, route: Rou
     headers = await site.sign_in(await site.add("me", Role.OWNER))
     headers["X-CSRF-Token"] = token
     status, _ = await send(site, route, headers)
-    assert status in (403, 422)  # 422 where the empty body was looked at first
+    assert status == 403
     async with site.client.get("/api/v1/me") as answer:
         assert answer.status == 200
 

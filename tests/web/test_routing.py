@@ -24,6 +24,7 @@ from gateway.web.routing import Policy, Request, Route, RouteUnguarded, check_ro
 from gateway.web.server import HEALTH_PATH, build_app
 from tests.web.conftest import MakeSite, Site
 
+STORES = ("sqlite",)
 MACHINE = Policy(who="machine")
 
 
@@ -81,12 +82,6 @@ ROUTES = [post_echo, get_plain, get_failure, get_page]
 @pytest.fixture
 async def echo(make_site: MakeSite) -> Site:
     return await make_site(ROUTES)
-
-
-@pytest.fixture(autouse=True)
-def _one_store_is_enough(store_kind: str, request: pytest.FixtureRequest) -> None:
-    if store_kind != "sqlite":
-        pytest.skip("the same on every store")
 
 
 async def post(site: Site, raw: bytes, **headers: str) -> tuple[int, Any]:
