@@ -166,9 +166,7 @@ TAGS = st.sampled_from(
         "i",
         "u",
         "a",
-        "td",
         "table",
-        "tr",
         "li",
         "ul",
         "ol",
@@ -211,6 +209,8 @@ def pages(draw: st.DrawFn, depth: int = 4) -> tuple[str, list[str]]:
         for _ in range(draw(st.integers(0, 3))):
             tag = draw(TAGS)
             part, more = draw(pages(depth=depth - 1))
+            if tag == "table":  # words between cells are moved and joined by every tree builder
+                part = f"<tr><td>{part}</td></tr>"
             inner += f" <{tag}>{part}</{tag}> "
             spoken += more
     return inner, spoken
