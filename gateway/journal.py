@@ -46,12 +46,14 @@ class ChannelJournal:
         self._mark = "pending" if marks else "none"
 
     async def known(self, place: Place) -> Known:
+        failpoint("I2")
         final, gaps = await self._db.read(
             ledger.known, self._channel_id, self._account, place.folder, place.uidvalidity
         )
         return Known(uids=frozenset(final), gaps=gaps)
 
     async def take(self, items: Sequence[Offered]) -> None:
+        failpoint("I3")
         arrivals = [await self._arrival(item) for item in items]
         failpoint("I4")
         await self._db.write(self._record, arrivals)
@@ -68,6 +70,7 @@ class ChannelJournal:
         )
 
     async def proven(self) -> None:
+        failpoint("I1")
         await self._db.write(self._proven)
 
     async def trouble(self, code: str, text: str) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from core import channels, leases
 from core.channels import Channel
 from core.errors import NotFound
+from core.failpoints import failpoint
 from core.keys import Keys, KeyUnusable
 from core.leases import Lease
 from core.store.blobs import Blobs
@@ -123,6 +124,7 @@ class Supervisor:
                     leases.acquire, f"channel:{channel_id}", self._node, length=LEASE, clock=self._db.clock
                 )
                 if held is not None:
+                    failpoint("I0")
                     await self._own(channel_id, held, nudge)
             except Exception as error:  # the edge of a channel: nothing that happens to it may stop another (P6)
                 log.exception("channel.failed", channel=channel_id, error=type(error).__name__)
