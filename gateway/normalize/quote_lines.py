@@ -28,11 +28,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:\([^\W\d_]{1,3}\))?")
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
 _DIGITS = str.maketrans({chr(base + n): str(n) for base in (0x660, 0x6F0, 0x966, 0xE50, 0xFF10) for n in range(10)})
 _COLON_END = re.compile(r"(?:[:：﹕]|:\)?)[\s*_\"”»>]{0,4}$")
-_DASHED = re.compile(r"^[\s>*]{0,6}([-_=*~‐‑–—─━]{2,})\s*(.{2,80}?)[\s]*([-_=*~‐‑–—─━]{2,}|[:：])?\s*[:：]?\s*$")
 _RULE = re.compile(r"^\s{0,4}(?:[_‗]{5,}|[-‐–—─━]{8,}|={8,}|\*{8,})\s*$")
 _LABEL = re.compile(r"^[\s*_>|]{0,8}([^:：\d@/]{1,30}?)[\s*_]{0,4}[:：][\s*_]{0,6}(.*)$")
-_MARKER = re.compile(r"^[\s>]{0,8}(?:##[-=~]|[-=_*~#+—]{2,}).{6,200}?(?:[-=~]##|[-=_*~#+—]{2,})\s*$")
-_HASHED = re.compile(r"^[\s>]{0,8}##[-=~].{3,200}[-=~]##\s*$")
 _BAR = re.compile(r"^ {0,2}\|(?: |$)")
 _INITIALS = re.compile(r"^ {0,3}[A-Za-z]{1,4}>")
 _DELIMITER = re.compile(r"^(?:--|—|– –|-- ?\xa0?)[ \xa0\t]*$")
@@ -300,19 +297,15 @@ def is_separator(line: str) -> bool:
         return False
     if text[-1] in ":：" and text.casefold().rstrip(":： \xa0") in quote_words.FORWARD_LINES:
         return True
-    if text[0] not in _DASHES:
-        return False
-    match = _DASHED.match(line)
-    if match is None:
-        return False
-    phrase = match[2].strip(" \t\xa0-_=*~‐‑–—:").casefold()
+    phrase, is_closed = _between_dashes(text)
     if phrase in quote_words.SEPARATORS:
         return True
     # "-----Original Message by Jane-----", "----- Mail original de Jean -----", "---- Forwarded by X on 5/5 ----"
-    return match[3] is not None and any(phrase.startswith((known + " ", known + "(")) for known in _OPEN_SEPARATORS)
+    return is_closed and any(phrase.startswith((known + " ", known + "(")) for known in _OPEN_SEPARATORS)
 
 
-_DASHES = frozenset("-_=*~‐‑–—─━#+")
+_DASH_CHARS = "-_=*~‐‑–—─━#+"
+_DASHES = frozenset(_DASH_CHARS)
 _OPEN_SEPARATORS = (
     "forwarded by", "forwarded message", "original message", "original mail", "weitergeleitet von",
     "ursprüngliche nachricht", "mail original", "message original", "réacheminé par", "transféré par",
@@ -321,12 +314,21 @@ _OPEN_SEPARATORS = (
 )  # fmt: skip
 
 
+def _between_dashes(text: str) -> tuple[str, bool]:
+    """Return the case-folded words after two dashes or more, and whether dashes follow them; else ("", False)."""
+    if text[:1] not in _DASHES or text[1:2] not in _DASHES:
+        return "", False
+    tail = text.rstrip(" \t\xa0:：")
+    inner = tail.rstrip(_DASH_CHARS)
+    return inner.strip(_DASH_CHARS + " \t\xa0:：").casefold(), len(tail) - len(inner) >= 2
+
+
 def is_dashed(line: str) -> bool:
     """Dashes, words, dashes: a separator of an unknown language when a header block follows."""
-    if line.lstrip()[:1] not in _DASHES:
+    if len(line) > 120:
         return False
-    match = _DASHED.match(line)
-    return match is not None and match[3] is not None and len(line) < 120
+    phrase, is_closed = _between_dashes(line.strip(" \t\xa0>"))
+    return is_closed and bool(phrase)
 
 
 def is_rule(line: str) -> bool:
@@ -338,16 +340,18 @@ def is_reply_marker(line: str) -> bool:
     if len(line) > 300:
         return False
     is_dashed_line = line.lstrip(" \t>\xa0")[:1] in _DASHES
-    if is_dashed_line and _HASHED.match(line):
+    bare = line.strip(" \t\xa0>")
+    if bare.startswith(_HASH_OPENINGS) and bare.endswith(_HASH_ENDINGS) and len(bare) > 8:
         return True
     if not is_dashed_line and line.isascii() and line.rstrip(" .-:*)").rpartition(" ")[2].lower() not in _ABOVE_WHAT:
         return False
     folded = line.casefold()
     if not any(phrase in folded for phrase in quote_words.REPLY_ABOVE):
         return False
-    return _MARKER.match(line) is not None or _is_bare_marker(folded)
+    return _between_dashes(bare)[1] or _is_bare_marker(folded)
 
 
+_HASH_OPENINGS, _HASH_ENDINGS = ("##-", "##=", "##~"), ("-##", "=##", "~##")
 #: The ASCII words that such a phrase ends with; a line without dashes must end so, too.
 _ABOVE_WHAT = frozenset(phrase.split()[-1] for phrase in quote_words.REPLY_ABOVE if phrase.isascii())
 
