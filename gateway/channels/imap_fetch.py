@@ -49,13 +49,13 @@ async def describe(session: Session, uids: Sequence[int]) -> dict[int, Listed]:
     return listed
 
 
-def plan(uids: Sequence[int], listed: Mapping[int, Listed], alone: set[int], *, max_raw_bytes: int) -> list[list[int]]:
-    """Group neighbours that are fetched with one command, in the given order; big and suspect ones stay alone."""
+def plan(uids: Sequence[int], listed: Mapping[int, Listed], *, max_raw_bytes: int) -> list[list[int]]:
+    """Group neighbours that are fetched with one command, in the given order; big ones stay alone."""
     groups: list[list[int]] = []
     room = 0
     for uid in uids:
         size = listed[uid].size_bytes if uid in listed else None
-        if size is None or size > min(PART_BYTES, max_raw_bytes) or uid in alone:
+        if size is None or size > min(PART_BYTES, max_raw_bytes):
             groups.append([uid])
             room = 0
         elif size > room:

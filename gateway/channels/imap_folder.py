@@ -200,8 +200,18 @@ class Folder:
     # What is taken
 
     async def _take(self, uids: Sequence[int]) -> None:
-        for start in range(0, len(uids), imap_fetch.WINDOW_MESSAGES):
-            await self._take_window(uids[start : start + imap_fetch.WINDOW_MESSAGES])
+        window: list[int] = []
+        for uid in uids:
+            is_alone = uid in self.memory.alone
+            if window and (is_alone or len(window) >= imap_fetch.WINDOW_MESSAGES):
+                await self._take_window(window)
+                window = []
+            window.append(uid)
+            if is_alone:
+                await self._take_window(window)
+                window = []
+        if window:
+            await self._take_window(window)
 
     async def _take_window(self, uids: Sequence[int]) -> None:
         try:
@@ -209,7 +219,7 @@ class Folder:
         except ChannelError as error:
             raise await self._broken(uids, error) from error
         limit = self.imap.max_raw_bytes
-        for group in imap_fetch.plan(uids, listed, self.memory.alone, max_raw_bytes=limit):
+        for group in imap_fetch.plan(uids, listed, max_raw_bytes=limit):
             odd = group
             if len(group) > 1:
                 offered, odd = await self._fetch_group(group, listed)

@@ -20,7 +20,7 @@ from aioimaplib import aioimaplib
 from gateway.channels import imap_lines
 from gateway.channels.email_config import Account
 from gateway.channels.imap_lines import Response
-from gateway.channels.imap_wire import Client, Reply, Wire, is_busy, text_of, unavailable
+from gateway.channels.imap_wire import Client, Reply, Wire, is_busy, is_throttled, text_of, unavailable
 from gateway.channels.oauth import TokenSource, xoauth2
 from gateway.errors import ChannelError, ChannelMisconfigured, PeerBroke, PeerUnavailable
 
@@ -101,8 +101,11 @@ class Session:
         room = max(room_bytes, literal_bytes) + 4096 * len(uids) + 256 * 1024
         with self.wire.literals_up_to(literal_bytes):
             reply = await self.wire.run("FETCH", imap_lines.uid_set(uids), f"({items})", prefix="UID", room_bytes=room)
-        if not reply.is_ok:
-            self.refuse_if_busy(reply)
+        if not reply.is_ok and is_throttled(reply.text):
+            raise unavailable(self.clean(reply.text))
+        if not reply.is_ok and imap_lines.response_code(reply.text)[0] == "UNAVAILABLE":
+            # the store behind the server is down, or this message cannot be read there: the caller finds out which
+            raise PeerUnavailable(f"fetching was refused: {self.clean(reply.text)[:300]}", code="connection")
         return reply, [line for response in reply.responses if (line := imap_lines.fetched(response))]
 
     async def change(self, name: str, uids: Sequence[int], *arguments: str) -> Reply:

@@ -343,10 +343,12 @@ def text_of(line: bytes | bytearray) -> str:
 
 BUSY = re.compile(
     r"too many|throttl|temporar|try again|simultaneous|maximum number of|unavailable|in use|overload|back ?off|busy"
-    r"|maintenance|shutting down|later",
+    r"|maintenance|shutting down|later|bandwidth|internal error|not connected",
     re.IGNORECASE,
 )
-BUSY_CODES = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "SERVERBUG"})
+THROTTLED = re.compile(r"too many|throttl|back ?off|bandwidth", re.IGNORECASE)
+BUSY_CODES = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "THROTTLED", "OVERQUOTA", "SERVERBUG"})
+THROTTLED_CODES = frozenset({"LIMIT", "THROTTLED", "OVERQUOTA"})
 DELAY = re.compile(
     r"(?:backoff time:?|again in|retry.after:?|wait)\D{0,12}(\d{1,9})\s*(ms|milli|s|min|h)?", re.IGNORECASE
 )
@@ -356,8 +358,17 @@ LONGEST_DELAY = timedelta(hours=1)
 
 def is_busy(text: str) -> bool:
     """Say whether a refusal means "come back later" and not "mend your settings"."""
+    return _says(text, BUSY_CODES, BUSY)
+
+
+def is_throttled(text: str) -> bool:
+    """Say whether a refusal is about how much we ask, and so never about one message."""
+    return _says(text, THROTTLED_CODES, THROTTLED)
+
+
+def _says(text: str, codes: frozenset[str], words: re.Pattern[str]) -> bool:
     code, _ = response_code(text)
-    return code in BUSY_CODES or (not code and bool(BUSY.search(text)))
+    return code in codes or (code in ("", "ALERT") and bool(words.search(text)))
 
 
 def unavailable(text: str) -> PeerUnavailable:

@@ -46,6 +46,7 @@ async def listening(
 ) -> AsyncIterator[list[ChannelError]]:
     """Run ``listen`` beside the block, again after a fault as often as ``restarts`` allows; yields the faults."""
     faults: list[ChannelError] = []
+    journal.broken = None
     task = asyncio.create_task(_supervised(config, journal, nudge, tokens, restarts, faults))
     try:
         yield faults
@@ -68,25 +69,18 @@ async def _supervised(
             await email_imap.listen(config, journal, tokens=tokens, nudge=nudge)
         except (PeerUnavailable, PeerBroke) as error:
             faults.append(error)
-            await journal.trouble("fault", str(error))
             if len(faults) > restarts:
-                raise
+                journal.give_up(error)
+                return
+        except Exception as error:
+            journal.give_up(error)
+            return
 
 
 async def run_until(
     config: EmailConfig, journal: MemoryJournal, holds: Callable[[], bool], *, restarts: int = 0
 ) -> list[ChannelError]:
-    """Listen until the condition holds; a fault that is not allowed for ends it at once."""
-    waiting = asyncio.create_task(journal.until(holds))
-    faults: list[ChannelError] = []
-    running = asyncio.create_task(_supervised(config, journal, None, None, restarts, faults))
-    try:
-        await asyncio.wait({waiting, running}, return_when="FIRST_COMPLETED")
-        if running.done():
-            running.result()
-        await waiting
-    finally:
-        for task in (waiting, running):
-            task.cancel()
-        await asyncio.gather(waiting, running, return_exceptions=True)
+    """Listen until the condition holds; a fault that is not allowed for is raised at once."""
+    async with listening(config, journal, restarts=restarts) as faults:
+        await journal.until(holds)
     return faults

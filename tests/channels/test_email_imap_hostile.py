@@ -99,7 +99,15 @@ async def hangup(talk: Conversation, tag: str, rest: str) -> None:
 
 
 async def refusal(talk: Conversation, tag: str, rest: str) -> None:
-    await talk.send(f"{tag} NO [SERVERBUG?] message is damaged")
+    await talk.send(f"{tag} NO message is damaged")
+
+
+async def storage_down(talk: Conversation, tag: str, rest: str) -> None:
+    await talk.send(f"{tag} NO [UNAVAILABLE] storage is temporarily unavailable")
+
+
+async def server_bug(talk: Conversation, tag: str, rest: str) -> None:
+    await talk.send(f"{tag} NO [SERVERBUG] Internal error occurred. Refer to server log")
 
 
 async def literals_without_end(talk: Conversation, tag: str, rest: str) -> None:
@@ -119,6 +127,8 @@ LIES = [
     foreign_tag,
     hangup,
     refusal,
+    storage_down,
+    server_bug,
     literals_without_end,
 ]
 
@@ -139,6 +149,26 @@ async def test_one_unreadable_message_costs_one_try_and_the_others_are_taken(
     assert journal.excerpts[place, 3][0]
     assert len(journal.excerpts[place, 3][0]) <= 1000
     assert sent < 64 * 1024 * 1024
+
+
+@pytest.mark.proves("F-M08", "R1.3")
+@pytest.mark.parametrize("lie", [hangup, not_imap, endless_line, four_gigabytes])
+async def test_message_that_cannot_even_be_listed_costs_one_try_and_the_others_are_taken(
+    lie: Callable[[Conversation, str, str], Awaitable[None]],
+) -> None:
+    journal = MemoryJournal()
+
+    async def script(talk: Conversation, tag: str, rest: str) -> bool:
+        if "RFC822.SIZE" not in rest or 3 not in talk.peer.asked(rest):
+            return False
+        await lie(talk, tag, rest)
+        return True
+
+    async with ImapPeer(five()) as peer:
+        peer.scripts["FETCH"] = script
+        await run_until(settings(peer.port), journal, lambda: len(journal.rows) == 4 and bool(journal.tries))
+    assert sorted(journal.raws()) == sorted(mail(uid) for uid in (1, 2, 4, 5))
+    assert list(journal.tries.values()) == [1]
 
 
 @pytest.mark.proves("F-M08")
@@ -551,6 +581,10 @@ async def test_nudge_polls_now_in_every_folder() -> None:
         ("NO LOGIN failed.", ChannelMisconfigured, "login", None),
         ("BAD no idea", ChannelMisconfigured, "login", None),
         ("NO [UNAVAILABLE] maintenance", PeerUnavailable, "throttled", None),
+        ("NO [ALERT] Too many simultaneous connections. (Failure)", PeerUnavailable, "throttled", None),
+        ("NO [OVERQUOTA] Account exceeded command or bandwidth limits", PeerUnavailable, "throttled", None),
+        ("NO [SERVERBUG] Internal error occurred", PeerUnavailable, "throttled", None),
+        ("BAD User is authenticated but not connected.", PeerUnavailable, "throttled", None),
         ("NO [INUSE] locked by another session", PeerUnavailable, "throttled", None),
         ("NO [LIMIT] Too many simultaneous connections", PeerUnavailable, "throttled", None),
         ("NO Maximum number of connections exceeded", PeerUnavailable, "throttled", None),
@@ -576,6 +610,23 @@ async def test_refused_login_says_whether_to_wait_or_to_mend(
             await email_imap.listen(settings(peer.port), MemoryJournal())
         assert peer.count("LOGIN") == 1
     assert (caught.value.code, caught.value.retry_after) == (code, retry_after)
+
+
+@pytest.mark.proves("F-M09", "R1.3")
+async def test_throttling_while_fetching_blames_no_message() -> None:
+    journal = MemoryJournal()
+
+    async def slow_down(talk: Conversation, tag: str, rest: str) -> bool:
+        await talk.send(f"{tag} NO [THROTTLED] slow down, retry after: 5 min")
+        return True
+
+    async with ImapPeer(five()) as peer:
+        peer.scripts["FETCH"] = slow_down
+        with pytest.raises(PeerUnavailable) as caught:
+            await email_imap.listen(settings(peer.port), journal)
+        assert peer.count("FETCH") == 1
+    assert caught.value.retry_after == timedelta(minutes=5)
+    assert not journal.tries
 
 
 @pytest.mark.proves("F-M09")
@@ -863,6 +914,11 @@ async def full(talk: Conversation, tag: str, rest: str) -> bool:
     return True
 
 
+async def missing(talk: Conversation, tag: str, rest: str) -> bool:
+    await talk.send(f"{tag} NO [NONEXISTENT] no such mailbox")
+    return True
+
+
 async def read_only(talk: Conversation, tag: str, rest: str) -> bool:
     await talk.send(
         f"* {len(talk.peer.mails)} EXISTS",
@@ -929,7 +985,7 @@ async def test_oversized_message_is_neither_moved_nor_deleted() -> None:
 @pytest.mark.proves("F-M11")
 async def test_missing_folder_is_misconfigured_when_it_is_the_only_one() -> None:
     async with ImapPeer(five()) as peer:
-        peer.scripts["EXAMINE"] = full
+        peer.scripts["EXAMINE"] = missing
         with pytest.raises(ChannelMisconfigured) as caught:
             await email_imap.listen(settings(peer.port), MemoryJournal())
     assert caught.value.code == "folder"
@@ -940,7 +996,7 @@ async def test_missing_folder_does_not_stop_the_others() -> None:
     journal = MemoryJournal()
 
     async def no_old(talk: Conversation, tag: str, rest: str) -> bool:
-        return rest == '"Old"' and await full(talk, tag, rest)
+        return rest == '"Old"' and await missing(talk, tag, rest)
 
     async with ImapPeer(five()) as peer:
         peer.scripts["EXAMINE"] = no_old

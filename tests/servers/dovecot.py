@@ -164,7 +164,9 @@ class Dovecot:
         if os.geteuid() == 0:
             ids = [f"--reuid={self._owner.pw_uid}", f"--regid={self._owner.pw_gid}", "--clear-groups"]
             command = ["setpriv", *ids, *command]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_path())
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_path(), start_new_session=True
+        )
         deadline = time.monotonic() + 20
         while not all(map(_answers, (self.imap_port, self.lmtp_port))):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -178,9 +180,10 @@ class Dovecot:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(2)
         except subprocess.TimeoutExpired:
-            process.kill()
+            # a server stopped right after its start waits six seconds for its own statistics process
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.stderr:
             process.stderr.close()

@@ -28,7 +28,8 @@ class MemoryJournal:
         self.excerpts: dict[tuple[Place, int], list[str]] = {}
         self.marks: set[tuple[Place, int]] = set()
         self.calls: list[Call] = []
-        self.failing: Exception | None = None
+        self.failing: Exception | None = None  #: what ``take`` raises
+        self.broken: Exception | None = None  #: what ended the listener: ``until`` raises it
         self._changed = asyncio.Event()
 
     # The protocol
@@ -82,8 +83,15 @@ class MemoryJournal:
         """Wait for a condition; looks again after each call."""
         async with asyncio.timeout(seconds):
             while not holds():
+                if self.broken is not None:
+                    raise self.broken
                 self._changed.clear()
                 await self._changed.wait()
+
+    def give_up(self, error: Exception) -> None:
+        """The listener ended: nothing will be called any more."""
+        self.broken = error
+        self._changed.set()
 
     def raws(self) -> list[bytes]:
         """The bytes of all whole messages, in the order in which they were taken."""
