@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from core.access import SYSTEM, Role, Scope
 from core.audit import By
 from core.keys import Keys
 from core.passwords import Passwords
+from core.store.blobs import LocalBlobs
 from core.store.database import PostgresDatabase, SqliteDatabase
+from gateway.channels.email_config import EmailConfig
 from gateway.config import Config
 from gateway.live.hub import Hub
 from gateway.web import sign_in
@@ -25,7 +28,7 @@ from gateway.web.api import people
 from gateway.web.assets import Assets
 from gateway.web.routing import Policy, Request, Route, route
 from gateway.web.server import Pages, build_app
-from gateway.web.services import Health, Services, always_ok
+from gateway.web.services import CheckChannel, Health, PollNow, Services, always_ok
 from tests.stores import FakeClock
 
 Client = TestClient[web.Request, web.Application]
@@ -87,8 +90,14 @@ def draw(request: Request, door: sign_in.Door) -> web.Response:
     return web.Response(text=f"{request.http.path}|{door.email}|{door.next}|{code}", content_type="text/html")
 
 
+async def all_is_well(config: EmailConfig) -> Sequence[str]:
+    return ["it answers"]
+
+
 @pytest.fixture
-async def make_site(store: SqliteDatabase | PostgresDatabase, clock: FakeClock) -> AsyncIterator[MakeSite]:
+async def make_site(
+    store: SqliteDatabase | PostgresDatabase, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[MakeSite]:
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     clients: list[Client] = []
 
@@ -97,10 +106,13 @@ async def make_site(store: SqliteDatabase | PostgresDatabase, clock: FakeClock) 
         *,
         pages: Sequence[Route] = (),
         health: Health = always_ok,
+        poll_now: PollNow = lambda channel_id: False,
+        check_channel: CheckChannel = all_is_well,
         **config: Any,
     ) -> Site:
         services = Services(
             db=store,
+            blobs=LocalBlobs(tmp_path / "blobs"),
             keys=Keys(b"k" * 32),
             config=Config(redis=SecretStr("redis://localhost"), **config),
             clock=clock,
@@ -108,6 +120,8 @@ async def make_site(store: SqliteDatabase | PostgresDatabase, clock: FakeClock) 
             passwords=passwords,
             assets=Assets(urls={"docs.js": "/static/docs-1.js"}, files={}),
             health=health,
+            poll_now=poll_now,
+            check_channel=check_channel,
         )
         doors = sign_in.routes(draw_sign_in=draw, draw_setup=draw)
         app = build_app(services, [*routes, get_csrf], Pages(routes=[*doors, *pages]))
