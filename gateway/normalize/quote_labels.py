@@ -257,13 +257,27 @@ def _accept_run(
     labels: list[str],
 ) -> None:
     """Label a run unless it is too little; a short "Thanks" at its edge needs its neighbour of our message."""
-    while len(run) > 1 and len(words[run[0]]) < SHINGLE and (squeezed[run[0]], squeezed[run[1]]) not in neighbours:
-        run.pop(0)
-    while len(run) > 1 and len(words[run[-1]]) < SHINGLE and (squeezed[run[-2]], squeezed[run[-1]]) not in neighbours:
-        run.pop()
+    first, last = 0, len(run) - 1
+    while first < last and _is_loose(run[first], run[first], run[first + 1], squeezed, words, neighbours):
+        first += 1
+    while first < last and _is_loose(run[last], run[last - 1], run[last], squeezed, words, neighbours):
+        last -= 1
+    run = run[first : last + 1]
     if sum(len(words[i]) for i in run) >= MIN_COMMON_WORDS and sum(len(squeezed[i]) for i in run) >= MIN_COMMON_CHARS:
         for i in run:
             labels[i] = QUOTED
+
+
+def _is_loose(
+    edge: int,
+    before: int,
+    after: int,
+    squeezed: dict[int, str],
+    words: dict[int, list[str]],
+    neighbours: set[tuple[str, str]],
+) -> bool:
+    """Whether a short line at the edge of a run stands beside another line than in our message."""
+    return len(words[edge]) < SHINGLE and (squeezed[before], squeezed[after]) not in neighbours
 
 
 def _squeeze(line: str) -> str:
