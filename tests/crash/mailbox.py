@@ -1,0 +1,113 @@
+"""The mailbox that is fetched from, outside the process that gets killed: Dovecot, or else the sandbox's server.
+
+``python -m tests.crash.mailbox`` serves the second kind: it prints its port and takes one mail per line, base64.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+from gateway.sandbox.imap_server import ImapServer
+from tests.crash.desk import ADDRESS
+from tests.servers import dovecot
+
+
+class Mailbox(Protocol):
+    port: int
+    user: str
+    password: str
+
+    async def drop(self, raw: bytes) -> None:
+        """Put a mail into the inbox byte by byte as it is."""
+
+    def seen(self) -> Counter[str] | None:
+        """Digests of the mails that the server was told to mark; None where this server cannot say."""
+
+    def recreate(self) -> bool:
+        """Give the inbox a new UIDVALIDITY and its mails new UIDs; False where this server cannot."""
+
+
+class DovecotMailbox:
+    """A user of a running Dovecot."""
+
+    password = dovecot.PASSWORD
+
+    def __init__(self, server: dovecot.Dovecot, user: str) -> None:
+        self.server = server
+        self.user = user
+        self.port = server.imap_port
+
+    async def drop(self, raw: bytes) -> None:
+        self.server.drop(self.user, raw)
+
+    def seen(self) -> Counter[str] | None:
+        place = self.server.maildir(self.user)
+        return Counter(
+            hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (place / "cur").glob("*")
+            if "S" in path.name.partition(":2,")[2]
+        )
+
+    def recreate(self) -> bool:
+        self.server.recreate(self.user)
+        return True
+
+
+class SandboxMailbox:
+    """pymap in a process of its own."""
+
+    user = ADDRESS
+    password = "pw"
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self._process = process
+        self.port = port
+
+    async def drop(self, raw: bytes) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(base64.b64encode(raw) + b"\n")
+        assert await self._process.stdout.readline() == b"kept\n"
+
+    def seen(self) -> Counter[str] | None:
+        return None
+
+    def recreate(self) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def open_mailbox() -> AsyncIterator[Mailbox]:
+    if not dovecot.is_missing():
+        with dovecot.Dovecot({"support": dovecot.PASSWORD}) as server:
+            yield DovecotMailbox(server, "support")
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.crash.mailbox", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield SandboxMailbox(process, int(await process.stdout.readline()))
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _serve() -> None:
+    async with ImapServer(host="127.0.0.1", port=0, users={SandboxMailbox.user: SandboxMailbox.password}) as server:
+        print(server.port, flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await server.append(SandboxMailbox.user, base64.b64decode(line), at=datetime.now(UTC))
+            print("kept", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
