@@ -156,7 +156,9 @@ def test_text_reads_like_the_page(given_html: str, text: str) -> None:
     assert html.to_text(html.sanitise(given_html)) == text
 
 
-WORDS = st.lists(st.from_regex(r"[a-zäöüа-яα-ω]{2,12}", fullmatch=True), min_size=1, max_size=6)
+WORDS = st.lists(
+    st.sampled_from(["word", "grüße", "привет", "καλημέρα", "您好", "où", "ship12"]), min_size=1, max_size=4
+)
 TAGS = st.sampled_from(
     [
         "p",
@@ -202,11 +204,11 @@ TAGS = st.sampled_from(
 
 
 @st.composite
-def pages(draw: st.DrawFn, depth: int = 4) -> tuple[str, list[str]]:
+def pages(draw: st.DrawFn, depth: int = 3) -> tuple[str, list[str]]:
     words = draw(WORDS)
     inner, spoken = " ".join(words), list(words)
     if depth:
-        for _ in range(draw(st.integers(0, 3))):
+        for _ in range(draw(st.integers(0, 2))):
             tag = draw(TAGS)
             part, more = draw(pages(depth=depth - 1))
             if tag == "table":  # words between cells are moved and joined by every tree builder
@@ -221,7 +223,7 @@ def pages(draw: st.DrawFn, depth: int = 4) -> tuple[str, list[str]]:
 def test_no_visible_word_is_lost(page: tuple[str, list[str]]) -> None:
     source, spoken = page
     for text in (html.to_text(html.sanitise(source)), html.strip_tags(source)):
-        assert sorted(re.findall(r"\w+", text.replace("•", " "))) == sorted([*spoken, *re.findall(r"\d+", text)])
+        assert sorted(word for word in re.findall(r"\w+", text) if not word.isdigit()) == sorted(spoken)
 
 
 FLOODS = {
