@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from core import audit as log
 from core.access import SYSTEM
@@ -66,6 +67,28 @@ TAMPERED: dict[str, tuple[Callable[[list[int]], Any], int | None]] = {
 }
 
 
+def tamper(conn: Connection, statement: Any) -> None:
+    """As somebody would who owns the database: the triggers that refuse it are dropped first."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("drop trigger audit_append_only on audit"))
+    else:
+        for action in ("update", "delete"):
+            conn.execute(sa.text(f"drop trigger audit_no_{action}"))
+    conn.execute(statement)
+
+
+@pytest.mark.proves("R8.8")
+@pytest.mark.parametrize("how", ["actor", "removed in the middle"])
+async def test_store_itself_refuses_to_change_the_log(store: Store, how: str) -> None:
+    for number in range(3):
+        await store.write(write, number)
+    statement, _ = TAMPERED[how]
+    known = await ids(store)
+    with pytest.raises(DBAPIError, match="append-only"):
+        await store.write(lambda conn: conn.execute(statement(known)) and None)
+    assert await ids(store) == known
+
+
 @pytest.mark.proves("R8.8")
 @pytest.mark.parametrize("how", TAMPERED)
 async def test_tampering_is_found_at_its_place(store: Store, how: str) -> None:
@@ -73,7 +96,7 @@ async def test_tampering_is_found_at_its_place(store: Store, how: str) -> None:
         await store.write(write, number)
     known = await ids(store)
     statement, place = TAMPERED[how]
-    await store.write(lambda conn: conn.execute(statement(known)) and None)
+    await store.write(tamper, statement(known))
     assert await store.read(log.verify, KEY) == (0 if place is None else known[place])
 
 
