@@ -63,8 +63,15 @@ class Session:
 
     def excerpt(self) -> str:
         """Return the last lines of the conversation for the quarantine page."""
-        lines = [text_of(line) for line in self.wire.transcript]
-        return self.clean("\n".join(filter(None, lines)))[-MAX_EXCERPT_CHARS:]
+        lines = [self._without_torn_secret(self.clean(text_of(line))) for line in self.wire.transcript]
+        return "\n".join(filter(None, lines))[-MAX_EXCERPT_CHARS:]
+
+    def _without_torn_secret(self, line: str) -> str:
+        """Lines of the transcript are cut: the start of a secret may be left at their end."""
+        for secret in self._secrets:
+            torn = next((n for n in range(len(secret) - 1, 2, -1) if line.endswith(secret[:n])), 0)
+            line = line[: len(line) - torn] + "***" if torn else line
+        return line
 
     # Commands
 

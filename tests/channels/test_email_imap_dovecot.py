@@ -120,7 +120,6 @@ async def test_recreated_mailbox_is_scanned_again_under_its_new_uidvalidity(dove
     dovecot_server.drop(user, *first)
     journal = MemoryJournal()
     await run_until(account(dovecot_server, user), journal, lambda: len(journal.rows) == 20)
-    await asyncio.sleep(1)  # Dovecot takes its UIDVALIDITY from the clock's seconds
     dovecot_server.recreate(user)
     dovecot_server.drop(user, *second)
     await run_until(account(dovecot_server, user), journal, lambda: len(journal.rows) == 45)

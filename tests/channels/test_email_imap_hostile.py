@@ -373,6 +373,21 @@ async def test_new_message_with_a_uid_below_older_ones_is_taken_and_the_server_f
 
 
 @pytest.mark.proves("F-M05")
+@pytest.mark.parametrize("exists", [0, 4_294_967_295])
+async def test_wrong_count_of_messages_hides_none_and_ends(exists: int) -> None:
+    journal = MemoryJournal()
+
+    async def wrong(talk: Conversation, tag: str, rest: str) -> bool:
+        await talk.send(f"* {exists} EXISTS", "* OK [UIDVALIDITY 7]", f"{tag} OK done")
+        return True
+
+    async with ImapPeer(five()) as peer:
+        peer.scripts["EXAMINE"] = wrong
+        await run_until(settings(peer.port), journal, lambda: len(journal.rows) == 5)
+    assert sorted(journal.raws()) == sorted(five().values())
+
+
+@pytest.mark.proves("F-M05")
 async def test_numbers_that_cannot_be_uids_are_flagged_and_ignored() -> None:
     journal = MemoryJournal()
 
@@ -848,6 +863,24 @@ async def test_password_that_the_server_echoes_is_in_no_log_error_or_excerpt(
     assert not [text for text in seen if CANARY in text]
 
 
+@pytest.mark.proves("T-O01")
+async def test_password_torn_by_the_cut_of_an_excerpt_is_taken_out_too() -> None:
+    journal = MemoryJournal()
+
+    async def echo(talk: Conversation, tag: str, rest: str) -> bool:
+        for length in range(270, 300):
+            await talk.send("* NO " + "x" * length + CANARY)
+        await talk.send(f"{tag} NO no")
+        return True
+
+    async with ImapPeer(five(), password=CANARY) as peer:
+        peer.scripts["FETCH"] = echo
+        await run_until(settings(peer.port, password=CANARY), journal, lambda: bool(journal.excerpts))
+    excerpts = [text for texts in journal.excerpts.values() for text in texts]
+    assert excerpts
+    assert not [text for text in excerpts if CANARY[:3] in text]
+
+
 # --- F-M11, I6: marks ----------------------------------------------------------------------------------------------
 
 
@@ -1064,6 +1097,41 @@ async def test_messages_already_known_are_not_fetched_again_after_a_restart() ->
             await peer.arrive(6, mail(6))
             await journal.until(lambda: len(journal.rows) == 6)
         assert peer.count("BODY.PEEK") == bodies + 1
+
+
+# --- F-M16: the settings change ------------------------------------------------------------------------------------
+
+
+class Interrupting(MemoryJournal):
+    """Cancels the listener at its n-th call, before or after the call has taken effect."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.remaining = number
+        self.task: asyncio.Task[None] | None = None
+
+    def _called(self, name: str, place: Place | None = None, uids: Sequence[int] = (), text: str = "") -> None:
+        super()._called(name, place, uids, text)
+        self.remaining -= 1
+        if self.remaining == 0 and self.task is not None:
+            self.task.cancel()
+
+
+@pytest.mark.proves("F-M16", "F-K05", "F-K06", "R1.1")
+@pytest.mark.parametrize("number", range(1, 10))
+async def test_listener_stopped_at_any_call_goes_on_where_it_was(number: int) -> None:
+    journal = Interrupting(number)
+    mails = {uid: mail(uid) for uid in range(1, 121)}
+    async with ImapPeer(dict(mails)) as peer:
+        peer.is_taken = lambda uid: journal.item(uid) is not None
+        config = settings(peer.port, after="move", move_to="Done")
+        journal.task = asyncio.create_task(email_imap.listen(config, journal))
+        with pytest.raises(asyncio.CancelledError):
+            await journal.task
+        await run_until(config, journal, lambda: len(journal.rows) == 120 and len(journal.marks) == 120)
+        assert sorted(journal.raws()) == sorted(mails.values())
+        assert sorted(peer.moved) == sorted(mails.values())
+        assert peer.untaken_marks == []
 
 
 # --- F-M01: cuts ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import signal
 import smtplib
@@ -15,7 +16,9 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -179,12 +182,11 @@ class Dovecot:
         if process is None:
             return
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            # a server stopped right after its start waits six seconds for its own statistics process
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)  # stopped right after its start, it waits six seconds for its own statistics process
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # sessions outlive their master by up to twelve seconds
+        process.wait()
         if process.stderr:
             process.stderr.close()
 
@@ -218,9 +220,27 @@ class Dovecot:
         return self.root / "mail" / user / (f".{folder}" if folder else "")
 
     def recreate(self, user: str) -> None:
-        """Give the inbox a new UIDVALIDITY and its mails new UIDs; the mails stay."""
+        """Give the inbox another UIDVALIDITY and its mails new UIDs; the mails stay. Nobody may be logged in."""
+        self._until_nobody_is_in(user)
+        uid_list = self.maildir(user) / "dovecot-uidlist"
+        found = re.match(r"3 V(\d+) ", uid_list.read_text())
+        assert found is not None
         for index in self.maildir(user).glob("dovecot*"):
             index.unlink()
+        uid_list.write_text(f"3 V{int(found[1]) + 1} N1 G{uuid.uuid4().hex}\n")
+        self._give_away(uid_list)
+
+    def _until_nobody_is_in(self, user: str) -> None:
+        """A session that lost its client still writes its index for a moment."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            log = self.log()
+            if log.count(f"Login: user=<{user}>") == len(
+                re.findall(rf"imap\({user}\)<.*(?:Disconnected|Logged out)", log)
+            ):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"{user} is still logged in: {self.log()[-2000:]}")
 
     def names(self, user: str, folder: str = "") -> list[str]:
         """File names in ``cur`` and ``new``: their flags are behind ``:2,``."""
