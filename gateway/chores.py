@@ -170,7 +170,7 @@ async def _send_test(accounts: Accounts, channel: Channel, config: EmailConfig, 
     return Finding(what=f"{channel.address} out", words=words, is_well=outcome.kind == "accepted")
 
 
-async def _no_promise() -> None:
+async def _no_promise(_accepted: Sequence[str]) -> None:
     """A test mail is in no outbox: there is no line of doubt to record."""
 
 

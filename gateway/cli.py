@@ -27,16 +27,23 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
 
 def main() -> None:
     """Entry point of the command. Known errors are one line each, without a traceback."""
+    try:
+        app()
+    except Exception as error:
+        problems = _known_problems(error)
+        if not problems:
+            raise
+        _fail(*problems)
+
+
+def _known_problems(error: Exception) -> list[str]:
     from core.keys import KeyUnusable
     from core.store.database import StoreError
     from gateway.errors import ConfigError
 
-    try:
-        app()
-    except ConfigError as error:
-        _fail(*error.problems)
-    except (KeyUnusable, StoreError) as error:
-        _fail(str(error))
+    if isinstance(error, ConfigError):
+        return error.problems
+    return [str(error)] if isinstance(error, KeyUnusable | StoreError) else []
 
 
 @app.command()

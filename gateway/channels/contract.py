@@ -122,8 +122,11 @@ class Outcome:
     fault: str = ""  #: with CHANNEL_FAULT: login | tls | sender | relay
 
 
-BeforeFinalDot = Callable[[], Awaitable[None]]
-"""Commits "final dot pending" (O4) and checks the lease; if it raises, the dot must not be sent."""
+BeforeFinalDot = Callable[[Sequence[str]], Awaitable[None]]
+"""Commits "final dot pending" (O4) for the recipients that the peer takes, and checks the lease.
+
+If it raises, the dot must not be sent.
+"""
 
 
 class Sender(Protocol):

@@ -247,7 +247,7 @@ class Transaction:
         self._failpoint("O3")
         if self._was_interrupted():
             return
-        await before_final_dot()
+        await before_final_dot(self._accepted)
         self._failpoint("O4")
         if self._was_interrupted():
             return

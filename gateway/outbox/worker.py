@@ -42,8 +42,9 @@ LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
 SWEEP_SECONDS = 15.0
 POLL_SECONDS = 5.0
-LOOK = 512  # due rows that are looked at in one go
+LOOK = 256  # due rows that are looked at in one go
 IN_HAND = 64  # answers handed over at once
+ROOM = 16  # places that have to be free before the store is asked for more
 RESEND_ONCE_AFTER = timedelta(minutes=15)
 FAULT_BACKOFF = Backoff(initial=timedelta(seconds=30), factor=2.0, cap=timedelta(minutes=30))
 #: Against mistakes more than against storms: one person, one domain.
@@ -112,7 +113,7 @@ class OutboxWorker:
     async def run_once(self, group: asyncio.TaskGroup) -> int:
         """Claim what may go now and hand it over in tasks of ``group``; return how many were claimed."""
         room = IN_HAND - len(self._in_hand)
-        if room <= 0 or self._is_stopping:
+        if room < ROOM or self._is_stopping:
             return 0
         waiting = await self._db.read(outbox.due, limit=LOOK, clock=self._db.clock)
         ids = self._choose(waiting, room)
@@ -188,10 +189,9 @@ class OutboxWorker:
             await self._record(claimed, None, by_address, outcomes)
             return
 
-        async def before_final_dot() -> None:
-            await self._db.write(
-                outbox.cross_line_of_doubt, self._keys, claimed, list(by_address.values()), clock=self._db.clock
-            )
+        async def before_final_dot(accepted: Sequence[str]) -> None:
+            ids = [by_address[address] for address in accepted]
+            await self._db.write(outbox.cross_line_of_doubt, self._keys, claimed, ids, clock=self._db.clock)
 
         outcomes = await road.sender.send(self._handover(claimed, road, tuple(by_address), content), before_final_dot)
         await self._record(claimed, road, by_address, outcomes)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def handover(
     )
 
 
-async def nothing_to_do() -> None:
+async def nothing_to_do(_accepted: Sequence[str]) -> None:
     return None
 
 
@@ -59,7 +59,7 @@ async def send(
     peer: SmtpPeer,
     what: Handover | None = None,
     *,
-    before: Callable[[], Awaitable[None]] = nothing_to_do,
+    before: Callable[[Sequence[str]], Awaitable[None]] = nothing_to_do,
     **smtp: Any,
 ) -> dict[str, Outcome]:
     sender: Sender = SmtpSender(config(peer.port, **smtp))
@@ -269,7 +269,7 @@ async def test_whatever_breaks_after_the_final_dot_is_in_doubt(answer: str, is_a
 
 @pytest.mark.proves("F-K12", "F-K23")
 async def test_when_the_lease_is_lost_before_the_final_dot_the_dot_is_never_sent() -> None:
-    async def lose() -> None:
+    async def lose(_accepted: Sequence[str]) -> None:
         raise LeaseLost("another node sends this")
 
     async with SmtpPeer() as peer:
@@ -286,7 +286,7 @@ async def test_the_body_is_on_its_way_and_the_dot_is_not_when_the_commit_is_awai
     async with SmtpPeer(script={"body": [SILENT]}) as peer:
         seen: list[bytes] = []
 
-        async def commit() -> None:
+        async def commit(_accepted: Sequence[str]) -> None:
             await peer.reached["body"].wait()
             seen.append(bytes(peer.wires[0]))
 
@@ -299,7 +299,7 @@ async def test_the_body_is_on_its_way_and_the_dot_is_not_when_the_commit_is_awai
 async def test_a_line_that_breaks_during_the_commit_is_known_not_to_have_carried_the_dot() -> None:
     async with SmtpPeer(script={"body": [CUT]}) as peer:
 
-        async def commit() -> None:
+        async def commit(_accepted: Sequence[str]) -> None:
             await peer.reached["closed"].wait()
 
         outcomes = await send(peer, before=commit)
@@ -318,7 +318,7 @@ async def test_death_at_each_step_leaves_the_number_of_accepts_that_the_step_all
 
     committed: list[str] = []
 
-    async def commit() -> None:
+    async def commit(_accepted: Sequence[str]) -> None:
         committed.append("O4")
 
     async with SmtpPeer() as peer:

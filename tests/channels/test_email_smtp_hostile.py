@@ -7,6 +7,7 @@ import base64
 import logging
 import random
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -113,7 +114,7 @@ async def test_a_reply_before_the_final_dot_keeps_the_dot_back(early: str, kind:
 async def test_a_reply_during_the_commit_keeps_the_dot_back() -> None:
     async with SmtpPeer(script={"body": [Answer(raw=b"554 5.7.1 seen enough", cut=True)]}) as peer:
 
-        async def commit() -> None:
+        async def commit(_accepted: Sequence[str]) -> None:
             await peer.reached["closed"].wait()  # the peer waits for us to close, which we do when we hear its end
 
         outcomes = await send(peer, before=commit)

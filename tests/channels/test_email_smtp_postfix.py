@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -85,7 +85,7 @@ async def test_postfix_refuses_a_relay_that_it_does_not_allow_and_a_mail_that_is
 
 @pytest.mark.proves("F-K11", "F-K12")
 async def test_a_mail_without_its_final_dot_is_none_for_postfix(postfix_server: Start) -> None:
-    async def lose() -> None:
+    async def lose(_accepted: Sequence[str]) -> None:
         raise LeaseLost("another node sends this")
 
     async with SmtpPeer() as peer:
