@@ -204,7 +204,7 @@ def _after_move(conn: Connection, row: sa.RowMapping, before: Status, verdict: V
         values["delivery_status"] = summary.status.value
     is_lost = verdict.status is Status.NOT_DELIVERED and before is not Status.NOT_DELIVERED
     if is_lost and parent.status in ("answered", "resolved", "closed"):
-        values |= {"status": "open", "updated_at": now, "version": ticket.c.version + 1}
+        values |= {"status": "open", "updated_at": now, "closed_at": None, "version": ticket.c.version + 1}
     if values:
         conn.execute(sa.update(ticket).where(ticket.c.id == parent.ticket_id).values(**values))
     place = {

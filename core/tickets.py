@@ -167,8 +167,8 @@ def change(
     status = values.get("status")
     if status is not None and status not in SETTABLE:
         raise Invalid(f"a ticket cannot be set to {status}", fields={"status": "not one of " + ", ".join(SETTABLE)})
-    if status in ENDED:
-        values = values | {"closed_at": now}
+    if status is not None:
+        values = values | {"closed_at": now if status in ENDED else None}
     where = [ticket.c.id == row["id"]]
     if version is not None:
         where.append(ticket.c.version == version)
