@@ -1,0 +1,19 @@
+"""The console put together: every page of a signed-in agent, the doors, and how a refusal looks."""
+
+from __future__ import annotations
+
+from gateway.sandbox.stage import Stage
+from gateway.web.console import answers, doors, inbox, live, messages, tickets
+from gateway.web.console.doors import draw_problem
+from gateway.web.routing import Route
+from gateway.web.server import Pages
+
+NOUNS = (inbox, tickets, answers, messages, live)
+
+
+def pages(stage: Stage | None = None) -> Pages:
+    """Return what ``build_app`` wants. With a ``stage`` the demo pages are there too, and open to everybody."""
+    routes: list[Route] = [*doors.routes(stage)]
+    for noun in NOUNS:
+        routes += noun.ROUTES
+    return Pages(routes=routes, draw_problem=draw_problem)

@@ -1,0 +1,241 @@
+"""One ticket: the thread, its controls, and the composer with what goes into it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import web
+from pydantic import Field
+from sqlalchemy import Connection
+
+from core import agents, departments
+from core.access import Action, Actor
+from core.departments import Department
+from core.errors import CoreError
+from core.tickets import SETTABLE
+from gateway.normalize.addresses import identity_key
+from gateway.web.api.schemas_common import FormInput
+from gateway.web.console.forms import BROWSER, go
+from gateway.web.console.frame import page
+from gateway.web.console.words import sureness, warnings_of
+from gateway.web.desk import tickets as desk
+from gateway.web.desk.tickets import Hint, MessageView, TicketChange, TicketView
+from gateway.web.problems import Problem, problem_of
+from gateway.web.routing import Policy, Request, route
+
+UNDO_MOST = timedelta(seconds=120)  #: a promise further ahead is a planned answer: cancelled in the thread
+TOP_HINTS = frozenset({"may_belong", "follow_up"})
+SHORT_HTML, LONG_HTML = 1500, 12_000
+
+
+class TicketQuery(FormInput):
+    """``html``: the message shown as designed; ``sent``: the form that was sent; ``undone``: an answer taken back."""
+
+    html: str = Field(default="", max_length=100)
+    sent: str = Field(default="", max_length=100)
+    undone: str = Field(default="", max_length=100)
+
+
+class ChangeForm(FormInput):
+    version: int
+    status: str = Field(default="", max_length=20)
+    agent: str = Field(default="", max_length=100)
+    department: str = Field(default="", max_length=100)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """What stands in the composer."""
+
+    key: str = ""
+    to: str = ""
+    cc: str = ""
+    text: str = ""
+    hold: bool = False
+    send_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Undo:
+    message_id: str
+    until: datetime
+    words: str
+
+
+@route("GET", "/tickets/{code}", policy=Policy(who="session", action=Action.TICKET_READ), query=TicketQuery)
+async def get_ticket(request: Request, query: TicketQuery) -> web.Response:
+    return await draw_ticket(request, request.params["code"], query=query)
+
+
+@route("POST", "/tickets/{code}/change", policy=BROWSER, form=ChangeForm)
+async def post_change(request: Request, form: ChangeForm) -> web.Response:
+    code = request.params["code"]
+    change = TicketChange(
+        status=form.status or None,
+        agent=form.agent or None,
+        department=form.department or None,
+        version=form.version,
+    )
+    try:
+        left = await request.write(desk.change_ticket, request.by, code, change)
+    except CoreError as error:
+        return await refuse(request, code, error)
+    request.services.live.wake("events")
+    return go(f"/tickets/{code}" if left is not None else "/")
+
+
+async def draw_ticket(
+    request: Request,
+    code: str,
+    *,
+    query: TicketQuery | None = None,
+    draft: Draft | None = None,
+    problem: Problem | None = None,
+) -> web.Response:
+    query = query or TicketQuery()
+    read = await request.read(_read, request.actor, code)
+    return await page(
+        request,
+        "ticket.html",
+        section="inbox",
+        status=problem.status if problem is not None else 200,
+        ticket=read.view.row,
+        view=read.view,
+        top_hints=[hint for hint in read.view.hints if hint.code in TOP_HINTS],
+        agents=read.agents,
+        departments=read.departments,
+        staff=frozenset(agent.name.lower() for agent in read.agents),
+        settable=SETTABLE,
+        form=draft or _draft(read.view, undone=query.undone),
+        sent_key=query.sent,
+        undo=_undo(read.view, request.actor, request.now),
+        problem=problem,
+        shown_html=query.html,
+        frame_size=_frame_size,
+        report_path=report_path,
+        trouble=_trouble,
+        sureness=sureness,
+        warnings_of=lambda row: warnings_of(row["warnings"]),
+    )
+
+
+async def refuse(request: Request, code: str, error: CoreError, draft: Draft | None = None) -> web.Response:
+    """Show the ticket as it is now, with what went wrong; raises what is no refusal of a form."""
+    problem = problem_of(error)
+    if problem is None or problem.status == 404:
+        raise error
+    return await draw_ticket(request, code, draft=draft, problem=problem)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
+    view: TicketView
+    agents: Sequence[agents.Agent]
+    departments: Sequence[Department]
+
+
+def _read(conn: Connection, actor: Actor, code: str) -> _Read:
+    return _Read(
+        view=desk.ticket_view(conn, actor, code),
+        agents=[item for item in agents.list_visible(conn, actor, limit=500) if item.is_active],
+        departments=departments.list_visible(conn, actor, limit=500),
+    )
+
+
+def _draft(view: TicketView, *, undone: str) -> Draft:
+    draft = Draft(key=secrets.token_urlsafe(18), to=_recipient(view), cc=_copies(view))
+    taken_back = next((item.row for item in view.messages if item.row["public_id"] == undone), None)
+    if taken_back is None or taken_back["direction"] != "out":
+        return draft
+    return replace(
+        draft, text=taken_back["text"], to=_written(taken_back["to"]) or draft.to, cc=_written(taken_back["cc"])
+    )
+
+
+def _recipient(view: TicketView) -> str:
+    """Who gets the answer unless the agent says otherwise: as ``gateway.outbox.send`` chooses by itself."""
+    heard = [
+        item.row for item in view.messages
+        if item.row["direction"] == "in" and not item.row["is_held_aside"] and not item.row["is_quiet"]
+    ]  # fmt: skip
+    if heard and len(heard[-1]["reply_to"]) == 1 and _is_near(heard[-1]["reply_to"][0]["address"], heard[-1]):
+        return _written(heard[-1]["reply_to"])
+    asked = [
+        {"name": item["name"], "address": item["address"]}
+        for item in view.people
+        if item["role"] == "requester" and item["address"]
+    ]
+    return _written(asked)
+
+
+def _is_near(address: str, row: sa.RowMapping) -> bool:
+    """A Reply-To outside the sender's own domain is the agent's choice, not ours (T-A06)."""
+    wanted, sender = identity_key(address), identity_key(row["from_address"])
+    return wanted is not None and sender is not None and wanted.rpartition("@")[2] == sender.rpartition("@")[2]
+
+
+def _copies(view: TicketView) -> str:
+    """Everybody who takes part for certain, and whose address lives."""
+    confirmed = [
+        {"name": item["name"], "address": item["address"]}
+        for item in view.people
+        if item["role"] == "cc" and item["is_confirmed"] and item["suppressed_at"] is None
+    ]
+    return _written(confirmed)
+
+
+def _written(people: Sequence[Any]) -> str:
+    """Addresses as the composer's fields hold them; a name is quoted, so that no comma in it parts two people."""
+    return ", ".join(_mailbox(item["name"], item["address"]) for item in people)
+
+
+def _mailbox(name: str, address: str) -> str:
+    plain = "".join(char for char in name if char.isprintable() and char not in '"\\')
+    return f'"{plain}" <{address}>' if plain and plain != address else address
+
+
+def _undo(view: TicketView, actor: Actor, now: datetime) -> Undo | None:
+    """The newest answer of this agent, while it can be taken back with one press."""
+    own = [item for item in view.messages if item.row["agent_id"] == actor.agent_id and item.outbox is not None]
+    if not own:
+        return None
+    newest = own[-1]
+    promise = newest.outbox
+    if promise is None or promise["state"] != "waiting" or "cancel" not in newest.actions or promise["attempts"]:
+        return None
+    if not now < promise["due_at"] <= newest.row["created_at"] + UNDO_MOST:
+        return None
+    return Undo(message_id=newest.row["public_id"], until=promise["due_at"], words="Your answer is on its way.")
+
+
+def report_path(item: MessageView) -> str:
+    """The report of an answer: of its recipient, or of all of them."""
+    return f"/messages/{item.row['public_id']}/delivery"
+
+
+def _trouble(item: MessageView) -> str:
+    if item.indicator is None:
+        return ""
+    status = item.indicator.status.value
+    bad = [row["address"] for row in item.deliveries if row["status"] == status]
+    who = bad[0] if len(bad) == 1 else f"{len(bad)} people"
+    if status == "not_delivered":
+        return f"Not delivered to {who}."
+    if status == "delayed":
+        return f"Not yet with {who}: we keep trying."
+    why = item.outbox["held_why"] if item.outbox is not None else ""
+    return "Held back: the customer wrote first." if why == "customer_wrote_first" else "Held back."
+
+
+def _frame_size(row: sa.RowMapping) -> str:
+    length = len(row["html"] or "")
+    return "short" if length < SHORT_HTML else "long" if length > LONG_HTML else ""
+
+
+__all__ = ["ROUTES", "Draft", "Hint", "draw_ticket", "refuse", "report_path"]
+ROUTES = [get_ticket, post_change]
