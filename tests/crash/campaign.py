@@ -21,6 +21,7 @@ from tests import stores
 from tests.crash.nursery import Born
 from tests.crash.oracles import report
 from tests.crash.rig import Rig, Stuck, open_rig
+from tests.crash.truth import Offered
 
 #: Points that are passed when a channel starts, whether or not there is mail.
 AT_START = ("I0", "I1", "I2")
@@ -76,38 +77,33 @@ async def _mail_point(rig: Rig, point: str, hit: int) -> list[str]:
         hit = 1
     desk = await rig.start(failpoint=f"{point}:{hit}:kill")
     for number in range(MAX_MAILS):
-        if desk.ended.done():
-            break
         await rig.offer(_mail(rig, number))
-        await rig.rest(desk)
+        if await rig.rest(desk) is None:
+            break
     await rig.death(desk)
     if desk.ended.result() != KILLED:
         return [f"the desk ended by itself with {desk.ended.result()}; {rig.tail()}"]
     return await _recovered(rig)
 
 
-def _mail(rig: Rig, number: int) -> object:
+def _mail(rig: Rig, number: int) -> Offered:
     if number == 1 and rig.truth.mails:
         return next(reversed(rig.truth.mails.values()))
     return rig.writer.write(is_large=number % 3 == 0, has_id=number != 2)
 
 
 async def _answer_point(rig: Rig, point: str, hit: int) -> list[str]:
-    desk = await rig.start()
+    desk = await rig.start(failpoint=f"{point}:{hit}:kill")
     await rig.offer(rig.writer.write())
     await rig.rest(desk)
-    await rig.kill(desk)
-    desk = await rig.start(failpoint=f"{point}:{hit}:kill")
     known = await desk.ask("tickets")
-    asked = None
     for _ in range(MAX_MAILS):
-        if desk.ended.done():
-            break
         asked = rig.ask_for(known[-1][0])
         await rig.send(desk, asked)
-        await rig.rest(desk)
+        if await rig.rest(desk) is None:
+            break
     await rig.death(desk)
-    if desk.ended.result() != KILLED or asked is None:
+    if desk.ended.result() != KILLED:
         return [f"the desk ended by itself with {desk.ended.result()}; {rig.tail()}"]
     desk = await rig.start()
     await rig.send_open(desk)
@@ -164,9 +160,7 @@ async def _mails(rig: Rig, seconds: float) -> None:
     """Customers write all the time, whether or not somebody is there."""
     while True:
         known = list(rig.truth.mails.values())
-        answered = [
-            (asked.header, asked.to[0]) for asked in rig.truth.answers.values() if asked.to and asked.header
-        ]
+        answered = [(asked.header, asked.to[0]) for asked in rig.truth.answers.values() if asked.to and asked.header]
         await rig.offer(rig.writer.any(known, answered[-50:]))
         await asyncio.sleep(rig.rng.expovariate(4 / seconds))
 

@@ -31,9 +31,6 @@ class Mailbox(Protocol):
     def seen(self) -> Counter[str] | None:
         """Digests of the mails that the server was told to mark; None where this server cannot say."""
 
-    def recreate(self) -> bool:
-        """Give the inbox a new UIDVALIDITY and its mails new UIDs; False where this server cannot."""
-
 
 class DovecotMailbox:
     """A user of a running Dovecot."""
@@ -56,9 +53,12 @@ class DovecotMailbox:
             if "S" in path.name.partition(":2,")[2]
         )
 
-    def recreate(self) -> bool:
+    def recreate(self) -> None:
+        """Empty the inbox and give it a new UIDVALIDITY: UIDs start again."""
+        for part in ("cur", "new"):
+            for path in (self.server.maildir(self.user) / part).glob("*"):
+                path.unlink()
         self.server.recreate(self.user)
-        return True
 
 
 class SandboxMailbox:
@@ -79,9 +79,6 @@ class SandboxMailbox:
 
     def seen(self) -> Counter[str] | None:
         return None
-
-    def recreate(self) -> bool:
-        return False
 
 
 @asynccontextmanager

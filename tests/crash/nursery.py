@@ -41,7 +41,8 @@ class Born:
 
     async def is_up(self) -> bool:
         """Wait until it serves, or has ended before."""
-        await asyncio.wait([self.ready, self.ended], return_when="FIRST_COMPLETED")
+        news: set[asyncio.Future[Any]] = {self.ready, self.ended}
+        await asyncio.wait(news, return_when="FIRST_COMPLETED")
         return self.ready.done()
 
     async def ask(self, do: str, **request: object) -> Any:
@@ -65,35 +66,39 @@ class Born:
 class Nursery:
     """The keeper's side. ``async with`` starts the parent; every desk still alive at the end is killed."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._desks: dict[int, Born] = {}
         self._births: asyncio.Queue[int] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.crash.nursery", str(self._log),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment,
+            sys.executable, "-m", "tests.crash.nursery",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
         )  # fmt: skip
         self._listener = asyncio.create_task(self._listen(), name="nursery")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for born in self._desks.values():
-            born.kill()
-        await asyncio.gather(*(born.ended for born in self._desks.values()))
+        await self.clear()
         assert self._process.stdin is not None
         self._process.stdin.close()
         await self._process.wait()
         await self._listener
 
-    async def start(
-        self, line: Sequence[str], *, data: Path, control: str = desk.CONTROL, failpoint: str = ""
-    ) -> Born:
+    async def clear(self) -> None:
+        """Kill every desk that still lives."""
+        living = list(self._desks.values())
+        for born in living:
+            born.kill()
+        await asyncio.gather(*(born.ended for born in living))
+
+    async def start(self, line: Sequence[str], *, data: Path, log: Path, control: str, failpoint: str) -> Born:
         """Fork a desk; it may not serve yet when this returns."""
         assert self._process.stdin is not None
-        order = {"line": [*line, "--data", str(data), "--control", control], "failpoint": failpoint}
+        words = [*line, "--data", str(data), "--control", control]
+        order = {"line": words, "failpoint": failpoint, "log": str(log)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         pid = await self._births.get()
         born = self._desks[pid]
@@ -117,7 +122,7 @@ class Nursery:
                 self._desks.pop(word["ended"]).ended.set_result(word["status"])
 
 
-def main(log: Path) -> None:
+def main() -> None:
     """Fork on demand until stdin ends; report births and deaths, one JSON line each."""
     resource_tracker.ensure_running()  # shared by all, as with any parent
     watch = selectors.DefaultSelector()
@@ -131,7 +136,7 @@ def main(log: Path) -> None:
                     return
                 *lines, pending = (pending + data).split(b"\n")
                 for line in lines:
-                    pid = _fork(json.loads(line), log)
+                    pid = _fork(json.loads(line))
                     watch.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
                     _say(born=pid)
             else:
@@ -145,7 +150,7 @@ def _say(**words: object) -> None:
     os.write(sys.stdout.fileno(), json.dumps(words).encode() + b"\n")
 
 
-def _fork(order: dict[str, Any], log: Path) -> int:
+def _fork(order: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         os.setpgid(pid, pid)  # on both sides of the fork, so that it is done whoever runs first
@@ -154,7 +159,7 @@ def _fork(order: dict[str, Any], log: Path) -> int:
     try:
         os.setpgid(0, 0)
         report = os.dup(1)
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        written = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for number, target in ((os.open(os.devnull, os.O_RDONLY), 0), (written, 1), (written, 2)):
             os.dup2(number, target)
         failpoints.plan(order["failpoint"])
@@ -169,7 +174,7 @@ def _fork(order: dict[str, Any], log: Path) -> int:
 
 def _fork_forkserver() -> None:
     """What ``ForkServer.ensure_running`` does, by fork instead of a new interpreter that imports everything again."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]  # not in the stubs
+    server: Any = forkserver._forkserver
     with socket.socket(socket.AF_UNIX) as listener:
         address = f"\0gatehouse-{os.getpid()}"  # abstract: nothing is left behind by a kill
         listener.bind(address)
@@ -189,4 +194,4 @@ def _fork_forkserver() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

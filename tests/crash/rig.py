@@ -49,7 +49,7 @@ class Rig:
             "--store", self.store, "--imap", str(self.mailbox.port), "--user", self.mailbox.user,
             "--password", self.mailbox.password, "--smtp", str(self.smtp_port), *self.options, *more,
         ]  # fmt: skip
-        return await self.nursery.start(line, data=self.folder, control=control, failpoint=failpoint)
+        return await self.nursery.start(line, data=self.folder, control=control, failpoint=failpoint, log=self.log)
 
     async def offer(self, mail: Offered) -> None:
         self.truth.offer(mail)
@@ -107,9 +107,7 @@ class Rig:
         """Every oracle, at rest."""
         seen = self.mailbox.seen()
         keys = load_or_make(self.folder / "key")
-        wrong = await oracles.look(
-            self.store, oracles.at_rest, self.truth, keys, self.folder / "blobs"
-        )
+        wrong = await oracles.look(self.store, oracles.at_rest, self.truth, keys, self.folder / "blobs")
         if seen is not None:
             wrong += await oracles.look(self.store, oracles.marked_without_row, seen)
         return wrong
@@ -129,8 +127,15 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(store: str, *, seed: int, options: Sequence[str] = (), mailbox: Mailbox | None = None,
-                   smtp_port: int | None = None) -> AsyncIterator[Rig]:
+async def open_rig(
+    store: str,
+    *,
+    seed: int,
+    options: Sequence[str] = (),
+    nursery: Nursery | None = None,
+    mailbox: Mailbox | None = None,
+    smtp_port: int | None = None,
+) -> AsyncIterator[Rig]:
     """Put a rig around ``store``, which nobody uses yet. Its folder is short: a socket's path has 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="gh-crash-"))
     rng = random.Random(seed)
@@ -138,10 +143,11 @@ async def open_rig(store: str, *, seed: int, options: Sequence[str] = (), mailbo
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         truth = Truth(accept_log=folder / "accepted.jsonl")
         port = smtp_port if smtp_port is not None else await stack.enter_async_context(_sink(truth.accept_log))
-        box = mailbox or await stack.enter_async_context(open_mailbox())
-        nursery = await stack.enter_async_context(Nursery(folder / "log"))
+        box = await stack.enter_async_context(open_mailbox()) if mailbox is None else mailbox
+        parent = await stack.enter_async_context(Nursery()) if nursery is None else nursery
+        stack.push_async_callback(parent.clear)
         yield Rig(
-            store=store or f"sqlite:///{folder}/house.db", folder=folder, nursery=nursery, mailbox=box, smtp_port=port,
+            store=store or f"sqlite:///{folder}/house.db", folder=folder, nursery=parent, mailbox=box, smtp_port=port,
             truth=truth, writer=Writer(rng), rng=rng, options=tuple(options),
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ class Truth:
     times: Counter[str] = field(default_factory=Counter)  #: digest -> how often its bytes were offered
     answers: dict[str, Asked] = field(default_factory=dict)  #: by idempotency key
     again: Counter[str] = field(default_factory=Counter)  #: header -> explicit "send again"
-    deleted: set[int] = field(default_factory=set)  #: tickets that somebody erased
+    erased: set[str] = field(default_factory=set)  #: digests of mails whose ticket somebody erased
 
     def offer(self, mail: Offered) -> None:
         self.mails[mail.digest] = mail
@@ -86,11 +86,18 @@ class Writer:
         self._number = 0
 
     def write(
-        self, *, is_large: bool = False, has_id: bool = True, message_id: str = "", replies_to: str = "", at: str = ""
+        self,
+        *,
+        is_large: bool = False,
+        has_id: bool = True,
+        message_id: str = "",
+        replies_to: str = "",
+        at: str = "",
+        word: str = "Question",
     ) -> Offered:
         self._number += 1
         name = f"c{self._rng.getrandbits(40):010x}"
-        subject = f"Question {self._number} of {name}"
+        subject = f"{word} {self._number} of {name}"
         files = 1 if is_large else 0
         lines = [
             f"From: Customer {name} <{at or f'{name}@customer.test'}>",
