@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -42,7 +43,13 @@ class AnswerForm(FormInput):
 
 
 class ActForm(FormInput):
-    back: str = Field("ticket", max_length=100)
+    back: str = Field(default="ticket", max_length=100)
+
+
+class SendAgainForm(ActForm):
+    """``delivery``: the one recipient who gets it again; without it everybody who may not have it."""
+
+    delivery: str = Field(default="", max_length=100)
 
 
 @route("POST", "/tickets/{code}/answer", policy=BROWSER, form=AnswerForm, max_bytes=MAX_FORM_BYTES)
@@ -86,9 +93,10 @@ async def post_release(request: Request, form: ActForm) -> web.Response:
     return await _act(request, form, desk.release)
 
 
-@route("POST", "/messages/{message}/send-again", policy=BROWSER, form=ActForm)
-async def post_send_again(request: Request, form: ActForm) -> web.Response:
-    return await _act(request, form, desk.send_again)
+@route("POST", "/messages/{message}/send-again", policy=BROWSER, form=SendAgainForm)
+async def post_send_again(request: Request, form: SendAgainForm) -> web.Response:
+    chosen = [form.delivery] if form.delivery else []
+    return await _act(request, form, partial(desk.send_again, delivery_ids=chosen))
 
 
 @route("POST", "/messages/{message}/mark-sent", policy=BROWSER, form=ActForm)
@@ -106,7 +114,7 @@ async def _act(request: Request, form: ActForm, change: desk.Change) -> web.Resp
         return await refuse(request, code, error)
     request.services.live.wake("outbox", "events")
     if form.back == "undo":
-        return go(f"/tickets/{code}?undone={message_id}")
+        return go(f"/tickets/{code}?again={message_id}")
     if form.back == "report":
         return go(f"/messages/{message_id}/delivery")
     return go(f"/tickets/{code}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gateway.sandbox.stage import Stage
-from gateway.web.console import answers, doors, inbox, live, messages, tickets
+from gateway.web.console import answers, channels, deliveries, demo, doors, inbox, ledger, live, messages, team, tickets
 from gateway.web.console.doors import draw_problem
 from gateway.web.routing import Route
 from gateway.web.server import Pages
 
-NOUNS = (inbox, tickets, answers, messages, live)
+NOUNS = (inbox, tickets, answers, messages, deliveries, ledger, channels, team, live)
 
 
 def pages(stage: Stage | None = None) -> Pages:
@@ -16,4 +16,6 @@ def pages(stage: Stage | None = None) -> Pages:
     routes: list[Route] = [*doors.routes(stage)]
     for noun in NOUNS:
         routes += noun.ROUTES
+    if stage is not None:
+        routes += demo.routes(stage)
     return Pages(routes=routes, draw_problem=draw_problem)

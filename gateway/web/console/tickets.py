@@ -34,11 +34,11 @@ SHORT_HTML, LONG_HTML = 1500, 12_000
 
 
 class TicketQuery(FormInput):
-    """``html``: the message shown as designed; ``sent``: the form that was sent; ``undone``: an answer taken back."""
+    """``html``: the message shown as designed; ``sent``: the form that was sent; ``again``: an answer to rewrite."""
 
     html: str = Field(default="", max_length=100)
     sent: str = Field(default="", max_length=100)
-    undone: str = Field(default="", max_length=100)
+    again: str = Field(default="", max_length=100)
 
 
 class ChangeForm(FormInput):
@@ -111,7 +111,7 @@ async def draw_ticket(
         departments=read.departments,
         staff=frozenset(agent.name.lower() for agent in read.agents),
         settable=SETTABLE,
-        form=draft or _draft(read.view, undone=query.undone),
+        form=draft or _draft(read.view, again=query.again),
         sent_key=query.sent,
         undo=_undo(read.view, request.actor, request.now),
         problem=problem,
@@ -147,14 +147,12 @@ def _read(conn: Connection, actor: Actor, code: str) -> _Read:
     )
 
 
-def _draft(view: TicketView, *, undone: str) -> Draft:
+def _draft(view: TicketView, *, again: str) -> Draft:
     draft = Draft(key=secrets.token_urlsafe(18), to=_recipient(view), cc=_copies(view))
-    taken_back = next((item.row for item in view.messages if item.row["public_id"] == undone), None)
-    if taken_back is None or taken_back["direction"] != "out":
+    former = next((item.row for item in view.messages if item.row["public_id"] == again), None)
+    if former is None or former["direction"] != "out":
         return draft
-    return replace(
-        draft, text=taken_back["text"], to=_written(taken_back["to"]) or draft.to, cc=_written(taken_back["cc"])
-    )
+    return replace(draft, text=former["text"], to=_written(former["to"]) or draft.to, cc=_written(former["cc"]))
 
 
 def _recipient(view: TicketView) -> str:
