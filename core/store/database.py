@@ -2,7 +2,7 @@
 
 Every query is a synchronous function ``f(conn, ...)``. ``write`` runs it in a transaction that is durable when the call
 returns, ``read`` in one that cannot write. On SQLite a single thread does all the writing: it takes every job that is
-waiting, runs each in a savepoint of its own and commits them together (group commit), so that ``synchronous=FULL``
+waiting, runs each in a savepoint of its own and commits them together (group commit), so that ``synchronous=EXTRA``
 costs little. A job that fails undoes only itself; a COMMIT that fails fails every job of the batch.
 
 After an I/O error the page cache cannot be trusted any more (F-D03): the store refuses everything from then on, and
@@ -99,7 +99,7 @@ class _Work:
 class SqliteDatabase:
     """The embedded store. Opening it takes an exclusive lock on the file; ``close`` gives it back."""
 
-    def __init__(self, path: Path, *, clock: Clock | None = None, synchronous: str = "FULL") -> None:
+    def __init__(self, path: Path, *, clock: Clock | None = None, synchronous: str = "EXTRA") -> None:
         check_sqlite_version(sqlite.sqlite_version_info)
         self.clock = clock or Clock()
         self.url = f"sqlite:///{path}"
@@ -260,9 +260,11 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not open transactions of its own
         cursor = connection.cursor()
+        # EXTRA, and first: turning WAL on writes a rollback journal, and only EXTRA syncs its removal. If it came back
+        # after a power loss it would roll the file back to before WAL, and every commit since would be gone.
         for pragma in (
-            "journal_mode=WAL",
             f"synchronous={synchronous}",
+            "journal_mode=WAL",
             "foreign_keys=ON",
             "busy_timeout=60000",
             "cache_size=-32768",
