@@ -116,7 +116,7 @@ async def test_of_two_agents_who_answer_the_same_version_one_is_told(make_site: 
         (TEXT | {"send_at": "2030-01-01T00:00:00"}, "send_at"),
         (TEXT | {"send_at": "0001-01-01T00:00:00+23:59"}, "send_at"),
         (TEXT | {"attachments": [{"name": "a", "content": "%%%"}]}, "attachments.0.content"),
-        (TEXT | {"attachments": [{"name": "a", "content": "", "content_type": "a/b\nX: y"}]}, "attachments.0.content_type"),
+        (TEXT | {"attachments": [{"name": "a", "content": "", "content_type": "text"}]}, "attachments.0.content_type"),
     ],
 )  # fmt: skip
 async def test_answer_that_cannot_be_sent_is_refused_by_field(

@@ -25,6 +25,7 @@ from gateway.channels.email_config import Account, EmailConfig
 from gateway.channels.registry import ADAPTERS
 from gateway.errors import ChannelError
 from gateway.normalize.addresses import identity_key
+from gateway.web.desk.sight import department_in_sight
 
 TESTS = 10  #: free ones in a window of ``core.throttle`` (T-H07)
 TEST_SECONDS = 60.0
@@ -94,7 +95,7 @@ def channel_view(conn: Connection, actor: Actor, channel_id: str) -> sa.RowMappi
 def create(conn: Connection, by: By, keys: Keys, kind: str, given: Settings) -> sa.RowMapping:
     """Raises NotFound, Invalid, Conflict."""
     require(by.actor, Action.CHANNEL_MANAGE)
-    department_id = departments.get(conn, by.actor, given.department).id
+    department_id = department_in_sight(conn, by.actor, given.department)
     require(by.actor, Action.CHANNEL_MANAGE, ChannelRef(department_id=department_id))
     config = read_config(kind, given.config)
     plain, sealed = secrets.split(config)
@@ -127,7 +128,7 @@ def change(conn: Connection, by: By, keys: Keys, channel_id: str, wanted: Channe
     if wanted.is_enabled is not None:
         values["is_enabled"] = wanted.is_enabled
     if wanted.department is not None:
-        values["department_id"] = departments.get(conn, by.actor, wanted.department).id
+        values["department_id"] = department_in_sight(conn, by.actor, wanted.department)
     sealed = None
     if wanted.config is not None:
         config = read_config(before["kind"], wanted.config)

@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from core import deliveries, departments, figures, listing
+from core import deliveries, figures, listing
 from core.access import Action, Actor, TicketRef, may, require, visible_departments
 from core.delivery import canonical, status_of, verify_chain
 from core.figures import DeliveryFigures
@@ -17,7 +17,7 @@ from core.keys import Keys
 from core.listing import DeliveryFilter, Position
 from gateway.outbox import verdicts
 from gateway.outbox.verdicts import Reader
-from gateway.web.desk.tickets import agent_in_sight
+from gateway.web.desk.sight import agent_in_sight, department_in_sight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def delivery_report(conn: Connection, actor: Actor, keys: Keys, delivery_id: str
 def _filter(conn: Connection, actor: Actor, wanted: Wanted) -> DeliveryFilter:
     visible = visible_departments(actor)
     if wanted.department is not None:
-        visible = frozenset({departments.get(conn, actor, wanted.department).id})
+        visible = frozenset({department_in_sight(conn, actor, wanted.department)})
     channel_id = agent_id = None
     if wanted.channel is not None:
         channel_id = listing.channel_by_public_id(conn, wanted.channel, visible_departments(actor))["id"]

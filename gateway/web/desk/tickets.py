@@ -14,8 +14,9 @@ from core import agents, audit, contacts, deliveries, departments, events, messa
 from core.access import SYSTEM, Action, Actor, TicketRef, may, require, sees, visible_departments
 from core.audit import By
 from core.delivery import RollUp, Status, roll_up
-from core.errors import Invalid, NotFound
+from core.errors import Invalid
 from core.store.schema import agent, message, outbox, ticket
+from gateway.web.desk.sight import agent_in_sight, department_in_sight
 
 TICKET_LEFT = "ticket.left"  #: the event by which a department learns that a ticket of theirs went to another one
 MAX_SUBJECT = 500
@@ -83,7 +84,7 @@ def inbox(
     visible = visible_departments(actor)
     agent_id = None
     if wanted.department is not None:
-        visible = frozenset({departments.get(conn, actor, wanted.department).id})
+        visible = frozenset({department_in_sight(conn, actor, wanted.department)})
     if wanted.agent == "me":
         agent_id = actor.agent_id
     elif wanted.agent not in (None, "none"):
@@ -157,14 +158,6 @@ def find(conn: Connection, actor: Actor, code: str, action: Action = Action.TICK
     row = tickets.by_code(conn, code, visible_departments(actor))
     require(actor, action, TicketRef(department_id=row["department_id"]))
     return row
-
-
-def agent_in_sight(conn: Connection, actor: Actor, agent_id: str) -> int:
-    """Return the inner id of a colleague (T-M02). Raises NotFound."""
-    found = agents.find(conn, agent_id)
-    if found is None or not sees(actor, found.ref):
-        raise NotFound("there is no such agent")
-    return found.id
 
 
 def change_ticket(conn: Connection, by: By, code: str, change: TicketChange) -> sa.RowMapping | None:
