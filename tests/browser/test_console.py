@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from playwright.async_api import Page
 
 from tests.browser.conftest import Desk, SignIn
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+
+async def open_ticket(page: Page, subject: str) -> None:
+    await page.get_by_role("link", name=subject).click()
+    await page.wait_for_selector("#composer")
+
+
+async def answer(page: Page, text: str, *, to: str | None = None) -> None:
+    if to is not None:
+        await page.get_by_label("To", exact=True).fill(to)
+    await page.get_by_label("Your answer").fill(text)
+    await page.get_by_role("button", name="Send", exact=True).click()
+    await page.locator("article.out", has_text=text.splitlines()[0]).wait_for()
 
 
 @pytest.mark.proves("R12.1")
@@ -21,16 +35,138 @@ async def test_a_mail_becomes_a_row_without_a_reload(desk: Desk, sign_in: SignIn
 
 
 @pytest.mark.proves("R5.1", "R12.1")
-async def test_an_answer_goes_from_scheduled_to_sent_by_itself_and_the_reply_joins(desk: Desk, sign_in: SignIn) -> None:
+async def test_an_answer_goes_from_scheduled_to_sent_by_itself_and_the_reply_joins(
+    desk: Desk, sign_in: SignIn
+) -> None:
     page = (await sign_in()).page
     await desk.mail("Where is my order?", "Hello,\n\nwhere is it?\n")
-    await page.get_by_role("link", name="Where is my order?").click()
+    await open_ticket(page, "Where is my order?")
     await page.get_by_label("Your answer").fill("Hi Jane,\n\nit is on its way.")
     await page.keyboard.press("Control+Enter")
-    answer = page.locator("article.out")
-    await answer.get_by_text("scheduled").wait_for()
+    ours = page.locator("article.out")
+    await ours.locator(".delivery.scheduled").wait_for()
     await page.get_by_text("Your answer is on its way").wait_for()
     assert await page.get_by_label("Your answer").input_value() == ""
-    await answer.locator(".delivery.sent, .delivery.delivered").wait_for()
+    await ours.locator(".delivery.sent, .delivery.delivered").wait_for()
     await desk.sandbox.reply("jane@customer.test", 0, "Thank you, got it!")
-    await page.locator("article.in", has_text="Thank you, got it!").wait_for()
+    reply = page.locator("article.in", has_text="Thank you, got it!")
+    await reply.wait_for()
+    quoted = reply.locator(".quoted")
+    assert not await quoted.is_visible(), "what was quoted is folded away"
+    await reply.get_by_text("Show what was quoted").locator("..").click()
+    await quoted.wait_for()
+
+
+@pytest.mark.proves("R5.6")
+async def test_a_bounce_shows_beside_the_author_and_opens_a_report_in_plain_words(
+    desk: Desk, sign_in: SignIn
+) -> None:
+    page = (await sign_in("owner@desk.test")).page
+    await desk.mail("Please write to me", "My mailbox is going away.", address="gone@bounce.test")
+    await open_ticket(page, "Please write to me")
+    await answer(page, "Here you are.")
+    bad = page.locator("article.out .delivery.not_delivered")
+    await bad.wait_for()
+    await bad.click()
+    await page.get_by_text("came back undelivered: the address gone@bounce.test does not exist there").wait_for()
+    await page.get_by_text("The cause is the address.").wait_for()
+    await page.get_by_text("The chain of evidence is whole").wait_for()
+    assert await page.get_by_role("cell", name="dsn failed").count() == 1
+    await page.get_by_role("link", name="Correct the address and send again").click()
+    assert await page.get_by_label("Your answer").input_value() == "Here you are."
+
+
+@pytest.mark.proves("R5.3")
+async def test_a_server_that_asks_to_wait_shows_as_delayed(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await desk.mail("No hurry", "A question.", address="never@slow.test")
+    await open_ticket(page, "No hurry")
+    await answer(page, "Here you are.")
+    await page.locator("article.out .delivery.delayed").wait_for()
+    await page.get_by_role("link", name="What happened and what to do").click()
+    await page.get_by_text("The other side did not take the message yet").wait_for()
+    assert await page.get_by_text("The chain of evidence").count() == 0, "agents see words, not evidence"
+
+
+@pytest.mark.proves("R5.9")
+async def test_undo_takes_the_answer_back_into_the_composer(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await desk.mail("Where is my order?", "Hello?")
+    await open_ticket(page, "Where is my order?")
+    await answer(page, "I should not have said that.")
+    await page.get_by_role("button", name="Undo").click()
+    await page.locator("article.out .delivery.cancelled").wait_for()
+    assert await page.get_by_label("Your answer").input_value() == "I should not have said that."
+    assert desk.sandbox.postbox("jane@customer.test") == []
+
+
+@pytest.mark.proves("F-K10")
+async def test_a_double_click_sends_once(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await desk.mail("Where is my order?", "Hello?")
+    await open_ticket(page, "Where is my order?")
+    await page.get_by_label("Your answer").fill("Only once.")
+    await page.get_by_role("button", name="Send", exact=True).dblclick()
+    await page.locator("article.out .delivery.sent, article.out .delivery.delivered").first.wait_for()
+    assert await page.locator("article.out").count() == 1
+    assert len(desk.sandbox.postbox("jane@customer.test")) == 1
+
+
+@pytest.mark.proves("R12.1")
+async def test_what_was_typed_survives_a_reload_and_news_in_the_thread(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await desk.mail("Where is my order?", "Hello?")
+    await open_ticket(page, "Where is my order?")
+    await page.get_by_label("Your answer").fill("Half an answ")
+    await page.reload()
+    assert await page.get_by_label("Your answer").input_value() == "Half an answ"
+    await page.get_by_label("Status").select_option("postponed")
+    await page.locator(".tickethead .chip.postponed").wait_for()
+    assert await page.get_by_label("Your answer").input_value() == "Half an answ"
+
+
+@pytest.mark.proves("R12.1")
+async def test_everything_works_without_scripts(desk: Desk, sign_in: SignIn) -> None:
+    await desk.mail("Where is my order?", "Hello?")
+    page = (await sign_in(java_script_enabled=False)).page
+    row = page.get_by_role("link", name="Where is my order?")
+    while not await row.count():  # each look is a request that waits for the store
+        await page.reload()
+    await row.click()
+    await answer(page, "It is on its way.")
+    await page.get_by_role("button", name="Undo").click()
+    await page.locator("article.out .delivery.cancelled").wait_for()
+    await page.get_by_label("Status").select_option("resolved")
+    await page.get_by_role("button", name="Change").click()
+    await page.locator(".tickethead .chip.resolved").wait_for()
+
+
+@pytest.mark.proves("R12.1")
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_no_page_scrolls_sideways(desk: Desk, sign_in: SignIn, width: int) -> None:
+    page = (await sign_in("owner@desk.test")).page
+    await desk.mail("W" * 200, "x" * 3000 + "\n\nhttps://example.test/" + "y" * 500)
+    await page.set_viewport_size({"width": width, "height": 780})
+    await page.locator(".tickets li").wait_for()
+    ticket = await page.locator(".tickets .subject").first.get_attribute("href")
+    for path in ("/", str(ticket), "/deliveries", "/ledger", "/channels", "/channels/new", "/team", "/demo"):
+        await page.goto(path)
+        overflow = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, path
+
+
+async def test_the_demo_page_writes_as_a_customer_and_reads_the_answer(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await page.goto("/demo")
+    await page.get_by_role("button", name="Send", exact=True).click()
+    await page.get_by_text("Sent.").wait_for()
+    await page.goto("/")
+    await open_ticket(page, "Where is my parcel?")
+    await answer(page, "In Antwerp.")
+    await page.goto("/demo?person=mila.novak@customer.test")
+    await page.get_by_text("In Antwerp.").wait_for()
+    await page.get_by_text("Reply", exact=True).click()
+    await page.get_by_label("Your reply").fill("Splendid!")
+    await page.get_by_role("button", name="Send the reply").click()
+    await page.goto("/")
+    await page.get_by_text("Splendid!").wait_for()
