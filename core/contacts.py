@@ -31,17 +31,18 @@ def find(conn: Connection, kind: str, key: str) -> Identity | None:
     return Identity(**row) if row else None
 
 
+_add_contact = sa.insert(contact).returning(contact.c.id)
+_add_identity = sa.insert(identity).returning(identity.c.id)
+
+
 def find_or_add(conn: Connection, kind: str, key: str, *, address: str, name: str, now: datetime) -> Identity:
     """Return the identity with this key; make a contact for it when it is new."""
     known = find(conn, kind, key)
     if known:
         return known
-    contact_id = conn.execute(
-        sa.insert(contact).returning(contact.c.id), {"public_id": public_id(), "name": name, "created_at": now}
-    ).scalar_one()
+    contact_id = conn.execute(_add_contact, {"public_id": public_id(), "name": name, "created_at": now}).scalar_one()
     identity_id = conn.execute(
-        sa.insert(identity).returning(identity.c.id),
-        {"contact_id": contact_id, "kind": kind, "key": key, "address": address, "is_verified": False},
+        _add_identity, {"contact_id": contact_id, "kind": kind, "key": key, "address": address, "is_verified": False}
     ).scalar_one()
     return Identity(id=identity_id, contact_id=contact_id, key=key, address=address)
 
@@ -57,32 +58,35 @@ def suppress(conn: Connection, identity_id: int, *, why: str, now: datetime) -> 
 
 def lift_suppression(conn: Connection, identity_id: int) -> None:
     """A mail from the address proves that it lives."""
-    conn.execute(
-        sa.update(identity)
-        .where(identity.c.id == identity_id, identity.c.suppressed_at.is_not(None))
-        .values(suppressed_at=None, suppressed_why="")
+    conn.execute(_lift, {"its_id": identity_id})
+
+
+_lift = (
+    sa.update(identity)
+    .where(identity.c.id == sa.bindparam("its_id"), identity.c.suppressed_at.is_not(None))
+    .values(suppressed_at=None, suppressed_why="")
+)
+_takes_part = sa.select(participant.c.is_confirmed).where(
+    participant.c.ticket_id == sa.bindparam("ticket_id"), participant.c.identity_id == sa.bindparam("identity_id")
+)
+_join = sa.insert(participant)
+_confirm = (
+    sa.update(participant)
+    .where(
+        participant.c.ticket_id == sa.bindparam("its_ticket"), participant.c.identity_id == sa.bindparam("its_identity")
     )
+    .values(is_confirmed=True)
+)
 
 
 def add_participant(conn: Connection, ticket_id: int, identity_id: int, *, role: str, is_confirmed: bool) -> None:
     """Note that somebody takes part; one who was confirmed stays confirmed."""
-    known = conn.execute(
-        sa.select(participant.c.is_confirmed).where(
-            participant.c.ticket_id == ticket_id, participant.c.identity_id == identity_id
-        )
-    ).first()
+    known = conn.execute(_takes_part, {"ticket_id": ticket_id, "identity_id": identity_id}).first()
     if known is None:
-        conn.execute(
-            sa.insert(participant).values(
-                ticket_id=ticket_id, identity_id=identity_id, role=role, is_confirmed=is_confirmed
-            )
-        )
+        row = {"ticket_id": ticket_id, "identity_id": identity_id, "role": role, "is_confirmed": is_confirmed}
+        conn.execute(_join, row)
     elif is_confirmed and not known.is_confirmed:
-        conn.execute(
-            sa.update(participant)
-            .where(participant.c.ticket_id == ticket_id, participant.c.identity_id == identity_id)
-            .values(is_confirmed=True)
-        )
+        conn.execute(_confirm, {"its_ticket": ticket_id, "its_identity": identity_id})
 
 
 _is_participant = sa.select(participant.c.ticket_id).where(

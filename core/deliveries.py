@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,23 +39,59 @@ _FIELDS = tuple(field.name for field in fields(Evidence))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What ``record`` did to one delivery."""
+class Dossier:
+    """All that is known of one delivery, as it was read: appending to it is compare-and-swap on ``count``."""
 
-    delivery_id: int
-    before: Status
+    id: int
+    message_id: int
+    ticket_id: int
+    department_id: int
+    agent_id: int | None
+    address: str
+    address_key: str
+    identity_id: int | None
     verdict: Verdict
-    is_new: bool  #: False when the same fact was known already
+    since_at: datetime
+    count: int
+    head: bytes
+    items: tuple[Evidence, ...]
+    is_news: bool = True  #: False when the last fact was known already
+
+    @property
+    def is_open(self) -> bool:
+        return is_open(self.verdict)
 
 
-_lock = sa.select(delivery).where(delivery.c.id == sa.bindparam("delivery_id"))
-_all = sa.select(*(evidence.c[name] for name in _FIELDS), evidence.c.fingerprint).where(
-    evidence.c.delivery_id == sa.bindparam("delivery_id")
+_columns = (
+    delivery.c.id,
+    delivery.c.message_id,
+    delivery.c.address,
+    delivery.c.address_key,
+    delivery.c.identity_id,
+    delivery.c.status_since_at,
+    delivery.c.evidence_count,
+    delivery.c.evidence_head,
+    message.c.ticket_id,
+    message.c.agent_id,
+    ticket.c.department_id,
+)
+_dossiers = (
+    sa.select(*_columns)
+    .join(message, message.c.id == delivery.c.message_id)
+    .join(ticket, ticket.c.id == message.c.ticket_id)
+    .order_by(delivery.c.id)
+)
+_of_messages = _dossiers.where(delivery.c.message_id.in_(sa.bindparam("message_ids", expanding=True)))
+_one = _dossiers.where(delivery.c.id == sa.bindparam("delivery_id"))
+_evidence = (
+    sa.select(evidence.c.delivery_id, *(evidence.c[name] for name in _FIELDS))
+    .where(evidence.c.delivery_id.in_(sa.bindparam("delivery_ids", expanding=True)))
+    .order_by(evidence.c.number)
 )
 _insert = sa.insert(evidence)
 _project = (
     sa.update(delivery)
-    .where(delivery.c.id == sa.bindparam("row_id"))
+    .where(delivery.c.id == sa.bindparam("row_id"), delivery.c.evidence_count == sa.bindparam("its_count"))
     .values(
         status=sa.bindparam("set_status"),
         detail=sa.bindparam("set_detail"),
@@ -65,11 +102,39 @@ _project = (
         evidence_head=sa.bindparam("set_head"),
     )
 )
+_show_on_ticket = (
+    sa.update(ticket)
+    .where(
+        ticket.c.id == sa.bindparam("its_ticket"),
+        sa.not_(
+            sa.exists().where(
+                message.c.ticket_id == sa.bindparam("its_ticket"),
+                message.c.direction == "out",
+                message.c.id > sa.bindparam("its_message"),
+            )
+        ),
+    )
+    .values(delivery_status=sa.bindparam("set_delivery"))
+)
+_reopen = (
+    sa.update(ticket)
+    .where(ticket.c.id == sa.bindparam("its_ticket"), ticket.c.status.in_(("answered", "resolved", "closed")))
+    .values(status="open", closed_at=None, updated_at=sa.bindparam("set_now"), version=ticket.c.version + 1)
+)
+_siblings = sa.select(delivery.c.id, delivery.c.status).where(delivery.c.message_id == sa.bindparam("message_id"))
 
 
 def anchor(delivery_public_id: str) -> bytes:
     """What the first link of a delivery's chain hangs on."""
     return delivery_public_id.encode("ascii")
+
+
+def dossiers(conn: Connection, message_ids: Sequence[int]) -> dict[int, list[Dossier]]:
+    """Message id -> all its deliveries with their evidence."""
+    found: dict[int, list[Dossier]] = {}
+    for item in _read(conn, _of_messages, {"message_ids": list(message_ids)}):
+        found.setdefault(item.message_id, []).append(item)
+    return found
 
 
 def record(
@@ -81,42 +146,99 @@ def record(
     now: datetime,
     ledger_id: int | None = None,
     actor: str = "system",
-) -> Change:
+) -> Dossier:
     """Append one fact about one delivery and recompute its status. A repeat of a known fact changes nothing."""
-    query = _lock.with_for_update() if conn.dialect.name == "postgresql" else _lock
-    row = conn.execute(query, {"delivery_id": delivery_id}).mappings().first()
-    if row is None:
-        raise NotFound("no such delivery")
+    return append(conn, keys, _lock(conn, delivery_id), item, now=now, ledger_id=ledger_id, actor=actor)
+
+
+def append(
+    conn: Connection,
+    keys: Keys,
+    known: Dossier,
+    item: Evidence,
+    *,
+    now: datetime,
+    ledger_id: int | None = None,
+    actor: str = "system",
+    is_only: bool = False,
+) -> Dossier:
+    """As ``record``, for a delivery that was read before; reads it again where it has changed since.
+
+    ``is_only``: it is the message's only delivery, so that there are no others to roll up.
+    """
     item = item if item.at else replace(item, at=now)
     mark = fingerprint(item)
-    before = Status(row["status"])
-    known = conn.execute(_all, {"delivery_id": delivery_id}).mappings().all()
-    if any(other["fingerprint"] == mark for other in known):
-        return Change(delivery_id=delivery_id, before=before, verdict=status_of(map(to_evidence, known)), is_new=False)
-    head = chain(bytes(row["evidence_head"]), keys.evidence, canonical(item))
-    values = {name: getattr(item, name) for name in _FIELDS}
-    values |= {"fact": item.fact.value, "delivery_id": delivery_id, "number": row["evidence_count"] + 1}
-    values |= {"fingerprint": mark, "ledger_id": ledger_id, "actor": actor, "hash": head}
-    conn.execute(_insert, values)
-    verdict = status_of([*map(to_evidence, known), item])
+    if any(fingerprint(other) == mark for other in known.items):
+        return replace(known, is_news=False)
+    items = (*known.items, item)
+    verdict = status_of(items)
     decisive = verdict.decisive
-    is_moved = (verdict.status, verdict.detail) != (before, row["detail"])
-    conn.execute(
+    is_moved = (verdict.status, verdict.detail) != (known.verdict.status, known.verdict.detail)
+    new = replace(
+        known,
+        verdict=verdict,
+        since_at=now if is_moved else known.since_at,
+        count=known.count + 1,
+        head=chain(known.head, keys.evidence, canonical(item)),
+        items=items,
+        is_news=True,
+    )
+    done = conn.execute(
         _project,
         {
-            "row_id": delivery_id,
+            "row_id": known.id,
+            "its_count": known.count,
             "set_status": verdict.status.value,
             "set_detail": verdict.detail.value,
             "set_reason": decisive.reason if decisive else "",
             "set_is_open": is_open(verdict),
-            "set_since": now if is_moved else row["status_since_at"],
-            "set_count": row["evidence_count"] + 1,
-            "set_head": head,
+            "set_since": new.since_at,
+            "set_count": new.count,
+            "set_head": new.head,
         },
     )
+    if done.rowcount != 1:
+        return append(conn, keys, _lock(conn, known.id), item, now=now, ledger_id=ledger_id, actor=actor)
+    values = {name: getattr(item, name) for name in _FIELDS}
+    values |= {"fact": item.fact.value, "delivery_id": known.id, "number": new.count}
+    values |= {"fingerprint": mark, "ledger_id": ledger_id, "actor": actor, "hash": new.head}
+    conn.execute(_insert, values)
     if is_moved:
-        _after_move(conn, row, before, verdict, now=now)
-    return Change(delivery_id=delivery_id, before=before, verdict=verdict, is_new=True)
+        _after_move(conn, known, new, now=now, is_only=is_only)
+    return new
+
+
+def _lock(conn: Connection, delivery_id: int) -> Dossier:
+    query = _one.with_for_update(of=delivery) if conn.dialect.name == "postgresql" else _one
+    found = _read(conn, query, {"delivery_id": delivery_id})
+    if not found:
+        raise NotFound("no such delivery")
+    return found[0]
+
+
+def _read(conn: Connection, query: sa.Select[Any], parameters: dict[str, Any]) -> list[Dossier]:
+    rows = conn.execute(query, parameters).mappings().all()
+    items: dict[int, list[Evidence]] = {}
+    for row in conn.execute(_evidence, {"delivery_ids": [row["id"] for row in rows]}).mappings():
+        items.setdefault(row["delivery_id"], []).append(to_evidence(row))
+    return [
+        Dossier(
+            id=row["id"],
+            message_id=row["message_id"],
+            ticket_id=row["ticket_id"],
+            department_id=row["department_id"],
+            agent_id=row["agent_id"],
+            address=row["address"],
+            address_key=row["address_key"],
+            identity_id=row["identity_id"],
+            verdict=status_of(items.get(row["id"], ())),
+            since_at=row["status_since_at"],
+            count=row["evidence_count"],
+            head=bytes(row["evidence_head"]),
+            items=tuple(items.get(row["id"], ())),
+        )
+        for row in rows
+    ]
 
 
 def is_open(verdict: Verdict) -> bool:
@@ -137,7 +259,7 @@ def evidence_of(conn: Connection, delivery_id: int) -> list[sa.RowMapping]:
 
 def next_hold_number(conn: Connection, delivery_id: int) -> int:
     """The number that the next ``HELD`` of this delivery carries."""
-    return next_hold(map(to_evidence, conn.execute(_all, {"delivery_id": delivery_id}).mappings()))
+    return next_hold(_lock(conn, delivery_id).items)
 
 
 def of_message(conn: Connection, message_id: int) -> list[sa.RowMapping]:
@@ -156,10 +278,15 @@ def of_messages(conn: Connection, message_ids: Sequence[int]) -> dict[int, list[
 
 def standing(conn: Connection, message_id: int) -> str:
     """What the recipients of a message still need: ``waiting`` for a try, ``doubt`` to be settled, or ``done``."""
-    rows = conn.execute(_standing, {"message_id": message_id}).all()
-    if any(row.is_open for row in rows):
+    return standing_of((row.is_open, row.detail) for row in conn.execute(_standing, {"message_id": message_id}))
+
+
+def standing_of(states: Iterable[tuple[bool, str]]) -> str:
+    """As ``standing``, for (is open, detail) of each recipient."""
+    states = list(states)
+    if any(is_waiting for is_waiting, _detail in states):
         return "waiting"
-    return "doubt" if any(row.detail == Detail.IN_DOUBT for row in rows) else "done"
+    return "doubt" if any(detail == Detail.IN_DOUBT for _is_waiting, detail in states) else "done"
 
 
 _standing = sa.select(delivery.c.is_open, delivery.c.detail).where(delivery.c.message_id == sa.bindparam("message_id"))
@@ -185,35 +312,24 @@ def matching(rows: Iterable[sa.RowMapping], address_key: str | None) -> list[sa.
     return rows if len(rows) == 1 else []
 
 
-def _after_move(conn: Connection, row: sa.RowMapping, before: Status, verdict: Verdict, *, now: datetime) -> None:
+def _after_move(conn: Connection, known: Dossier, new: Dossier, *, now: datetime, is_only: bool) -> None:
     """Tell of the move, bring the ticket's own column along, and reopen where an answer came to nothing (R5.8)."""
-    parent = conn.execute(
-        sa.select(message.c.ticket_id, message.c.agent_id, ticket.c.department_id, ticket.c.status)
-        .join(ticket, ticket.c.id == message.c.ticket_id)
-        .where(message.c.id == row["message_id"])
-    ).one()
-    siblings = conn.execute(sa.select(delivery.c.status).where(delivery.c.message_id == row["message_id"])).scalars()
-    summary = roll_up([Status(status) for status in siblings])
-    newest = conn.execute(
-        sa.select(sa.func.max(message.c.id)).where(
-            message.c.ticket_id == parent.ticket_id, message.c.direction == "out"
-        )
-    ).scalar_one()
-    values: dict[str, Any] = {}
-    if newest == row["message_id"]:
-        values["delivery_status"] = summary.status.value
-    is_lost = verdict.status is Status.NOT_DELIVERED and before is not Status.NOT_DELIVERED
-    if is_lost and parent.status in ("answered", "resolved", "closed"):
-        values |= {"status": "open", "updated_at": now, "closed_at": None, "version": ticket.c.version + 1}
-    if values:
-        conn.execute(sa.update(ticket).where(ticket.c.id == parent.ticket_id).values(**values))
-    place = {
-        "department_id": parent.department_id,
-        "ticket_id": parent.ticket_id,
-        "message_id": row["message_id"],
-        "delivery_id": row["id"],
-    }
-    data = {"status": verdict.status.value, "detail": verdict.detail.value}
-    events.append(conn, events.DELIVERY_CHANGED, now=now, data=data, **place)
-    if is_lost:
-        events.append(conn, events.ANSWER_NOT_DELIVERED, now=now, data={"agent_id": parent.agent_id}, **place)
+    status = new.verdict.status
+    if not is_only:
+        rows = conn.execute(_siblings, {"message_id": known.message_id})
+        status = roll_up([Status(row.status) for row in rows]).status
+    shown = {"its_ticket": known.ticket_id, "its_message": known.message_id, "set_delivery": status.value}
+    conn.execute(_show_on_ticket, shown)
+    tell = partial(
+        events.append,
+        conn,
+        now=now,
+        department_id=known.department_id,
+        ticket_id=known.ticket_id,
+        message_id=known.message_id,
+        delivery_id=known.id,
+    )
+    tell(events.DELIVERY_CHANGED, data={"status": new.verdict.status.value, "detail": new.verdict.detail.value})
+    if new.verdict.status is Status.NOT_DELIVERED and known.verdict.status is not Status.NOT_DELIVERED:
+        conn.execute(_reopen, {"its_ticket": known.ticket_id, "set_now": now})
+        tell(events.ANSWER_NOT_DELIVERED, data={"agent_id": known.agent_id})

@@ -100,31 +100,35 @@ def record(
     return new
 
 
+_due = (
+    sa.select(ledger.c.id, ledger.c.attempts)
+    .where(
+        ledger.c.channel_id == sa.bindparam("channel_id"),
+        ledger.c.state == "received",
+        sa.or_(ledger.c.next_attempt_at.is_(None), ledger.c.next_attempt_at <= sa.bindparam("now")),
+        ledger.c.id.not_in(sa.bindparam("busy", expanding=True)),
+    )
+    .order_by(ledger.c.id)
+    .limit(sa.bindparam("limit"))
+)
+_count_attempt = (
+    sa.update(ledger)
+    .where(ledger.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(attempts=ledger.c.attempts + 1)
+    .returning(*(ledger.c[name] for name in Work.__dataclass_fields__))
+)
+
+
 def claim(conn: Connection, channel_id: int, *, limit: int, now: datetime, busy: Sequence[int] = ()) -> list[Work]:
     """Count an attempt for the next rows and return them, oldest first (I7: before the parser sees them).
 
     A row whose reading ended badly before comes alone, so that it cannot draw its neighbours into the quarantine.
     """
-    due = (
-        sa.select(ledger.c.id, ledger.c.attempts)
-        .where(
-            ledger.c.channel_id == channel_id,
-            ledger.c.state == "received",
-            sa.or_(ledger.c.next_attempt_at.is_(None), ledger.c.next_attempt_at <= now),
-        )
-        .order_by(ledger.c.id)
-        .limit(limit)
-    )
-    if busy:
-        due = due.where(ledger.c.id.not_in(busy))
-    found = conn.execute(due).all()
+    found = conn.execute(_due, {"channel_id": channel_id, "now": now, "limit": limit, "busy": list(busy)}).all()
     ids = [row.id for row in itertools.takewhile(lambda row: row.attempts == 0, found)] or [row.id for row in found[:1]]
     if not ids:
         return []
-    columns = [ledger.c[name] for name in Work.__dataclass_fields__]
-    rows = conn.execute(
-        sa.update(ledger).where(ledger.c.id.in_(ids)).values(attempts=ledger.c.attempts + 1).returning(*columns)
-    ).mappings()
+    rows = conn.execute(_count_attempt, {"ids": ids}).mappings()
     return sorted((Work(**row) for row in rows), key=lambda work: work.id)
 
 
@@ -303,8 +307,11 @@ def read_small(conn: Connection, digest: str) -> bytes | None:
     return bytes(content) if content is not None else None
 
 
+_small = sa.select(raw.c.digest, raw.c.content).where(raw.c.digest.in_(sa.bindparam("digests", expanding=True)))
+
+
 def read_small_many(conn: Connection, digests: Sequence[str]) -> dict[str, bytes]:
-    rows = conn.execute(sa.select(raw.c.digest, raw.c.content).where(raw.c.digest.in_(digests)))
+    rows = conn.execute(_small, {"digests": list(digests)})
     return {digest: bytes(content) for digest, content in rows}
 
 
@@ -409,8 +416,14 @@ def _fill_gap(
 
 
 def _insert_missing(conn: Connection, table: sa.Table) -> Any:
-    insert = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
-    return insert.on_conflict_do_nothing()
+    return _missing[conn.dialect.name, table.name]
+
+
+_missing = {
+    (dialect, table.name): insert(table).on_conflict_do_nothing()
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+    for table in (raw, ledger)
+}
 
 
 def _tell_quarantined(conn: Connection, channel_id: int, ledger_id: int, reason: str, *, now: datetime) -> None:

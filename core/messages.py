@@ -56,11 +56,16 @@ def add(conn: Connection, values: dict[str, Any], files: Sequence[File] = ()) ->
     return message_id
 
 
+_add_ref = {
+    "postgresql": postgresql.insert(message_ref).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(message_ref).on_conflict_do_nothing(),
+}
+
+
 def add_ref(conn: Connection, channel_id: int, message_id_header: str, message_id: int) -> None:
     """Note one more Message-ID by which a message is known."""
-    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
     conn.execute(
-        insert(message_ref).on_conflict_do_nothing(),
+        _add_ref[conn.dialect.name],
         {"channel_id": channel_id, "message_id_header": message_id_header, "message_id": message_id},
     )
 
@@ -69,19 +74,25 @@ def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> di
     """Message-ID -> the newest message known by it: ``message_id``, ``ticket_id``, ``direction``, ``text``."""
     if not headers:
         return {}
-    query = (
-        sa.select(
-            message_ref.c.message_id_header,
-            message.c.id.label("message_id"),
-            message.c.ticket_id,
-            message.c.direction,
-            message.c.text,
-        )
-        .join(message, message.c.id == message_ref.c.message_id)
-        .where(message_ref.c.channel_id == channel_id, message_ref.c.message_id_header.in_(sorted(headers)))
-        .order_by(message.c.id)
+    rows = conn.execute(_by_refs, {"channel_id": channel_id, "headers": sorted(headers)})
+    return {row["message_id_header"]: row for row in rows.mappings()}
+
+
+_by_refs = (
+    sa.select(
+        message_ref.c.message_id_header,
+        message.c.id.label("message_id"),
+        message.c.ticket_id,
+        message.c.direction,
+        message.c.text,
     )
-    return {row["message_id_header"]: row for row in conn.execute(query).mappings()}
+    .join(message, message.c.id == message_ref.c.message_id)
+    .where(
+        message_ref.c.channel_id == sa.bindparam("channel_id"),
+        message_ref.c.message_id_header.in_(sa.bindparam("headers", expanding=True)),
+    )
+    .order_by(message.c.id)
+)
 
 
 def thread(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:

@@ -9,8 +9,8 @@ The row is the state machine; the delivery status is computed from evidence and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from core import deliveries
 from core.clock import Clock
+from core.deliveries import Dossier
 from core.delivery import Evidence, Fact
 from core.errors import Conflict, NotFound, TooLate
 from core.keys import Keys
@@ -43,7 +44,15 @@ class Claimed:
     bytes_digest: str
     first_due_at: datetime
     give_up_at: datetime
-    recipients: dict[int, str]  #: delivery id -> address, the ones still open
+    deliveries: dict[int, Dossier]  #: every recipient by delivery id, as known to whoever holds the lease
+
+    @property
+    def open_addresses(self) -> dict[str, int]:
+        """Address -> delivery id of those who are still to be tried."""
+        return {item.address: item.id for item in self.deliveries.values() if item.is_open}
+
+    def knowing(self, changed: Iterable[Dossier]) -> Claimed:
+        return replace(self, deliveries=self.deliveries | {item.id: item for item in changed})
 
 
 def add(
@@ -88,36 +97,37 @@ class Waiting:
     is_channel_failing: bool  #: then one row at a time is a probe
 
 
+_due = (
+    sa.select(
+        outbox.c.id,
+        outbox.c.message_id,
+        outbox.c.channel_id,
+        outbox.c.department_id,
+        outbox.c.due_at,
+        message.c.ticket_id,
+        (channel.c.out_state == "failing").label("is_channel_failing"),
+    )
+    .join(channel, channel.c.id == outbox.c.channel_id)
+    .join(message, message.c.id == outbox.c.message_id)
+    .where(
+        outbox.c.state == "waiting",
+        outbox.c.due_at <= sa.bindparam("now"),
+        channel.c.is_enabled,
+        sa.or_(channel.c.out_resume_at.is_(None), channel.c.out_resume_at <= sa.bindparam("now")),
+    )
+    .order_by(outbox.c.due_at, outbox.c.id)
+    .limit(sa.bindparam("limit"))
+)
+_targets = sa.select(delivery.c.message_id, delivery.c.domain, delivery.c.address_key).where(
+    delivery.c.message_id.in_(sa.bindparam("message_ids", expanding=True)), delivery.c.is_open
+)
+
+
 def due(conn: Connection, *, limit: int, clock: Clock) -> list[Waiting]:
     """Return what may be handed over now, oldest due first; channels at rest after a fault of ours are left out."""
-    now = now_of(conn, clock)
-    query = (
-        sa.select(
-            outbox.c.id,
-            outbox.c.message_id,
-            outbox.c.channel_id,
-            outbox.c.department_id,
-            outbox.c.due_at,
-            message.c.ticket_id,
-            (channel.c.out_state == "failing").label("is_channel_failing"),
-        )
-        .join(channel, channel.c.id == outbox.c.channel_id)
-        .join(message, message.c.id == outbox.c.message_id)
-        .where(
-            outbox.c.state == "waiting",
-            outbox.c.due_at <= now,
-            channel.c.is_enabled,
-            sa.or_(channel.c.out_resume_at.is_(None), channel.c.out_resume_at <= now),
-        )
-        .order_by(outbox.c.due_at, outbox.c.id)
-        .limit(limit)
-    )
-    rows = conn.execute(query).mappings().all()
+    rows = conn.execute(_due, {"now": now_of(conn, clock), "limit": limit}).mappings().all()
     targets: dict[int, list[tuple[str, str]]] = {}
-    of_these = sa.select(delivery.c.message_id, delivery.c.domain, delivery.c.address_key).where(
-        delivery.c.message_id.in_([row["message_id"] for row in rows]), delivery.c.is_open
-    )
-    for target in conn.execute(of_these):
+    for target in conn.execute(_targets, {"message_ids": [row["message_id"] for row in rows]}):
         targets.setdefault(target.message_id, []).append((target.domain, target.address_key))
     return [
         Waiting(
@@ -194,18 +204,19 @@ _owned = sa.select(outbox.c.id).where(
 
 def cross_line_of_doubt(
     conn: Connection, keys: Keys, claimed: Claimed, delivery_ids: Sequence[int], *, clock: Clock
-) -> None:
+) -> Claimed:
     """COMMIT B: from here on the peer may have it (O4). Raises Conflict when the lease is not ours any more."""
     now = now_of(conn, clock)
     query = _owned.with_for_update() if conn.dialect.name == "postgresql" else _owned
     if conn.execute(query, {"outbox_id": claimed.outbox_id, "fence": claimed.fence, "now": now}).first() is None:
         raise Conflict("the lease of this answer ran out")
     conn.execute(_pending, {"row_id": claimed.attempt_id, "set_now": now, "set_recipients": list(delivery_ids)})
-    for delivery_id in delivery_ids:
-        item = Evidence(
-            fact=Fact.FINAL_DOT_PENDING, round=claimed.round, attempt=claimed.attempt, at=now, source="system"
-        )
-        deliveries.record(conn, keys, delivery_id, item, now=now)
+    item = Evidence(fact=Fact.FINAL_DOT_PENDING, round=claimed.round, attempt=claimed.attempt, at=now, source="system")
+    is_only = len(claimed.deliveries) == 1
+    return claimed.knowing(
+        deliveries.append(conn, keys, claimed.deliveries[delivery_id], item, now=now, is_only=is_only)
+        for delivery_id in delivery_ids
+    )
 
 
 _finish_attempt = (
@@ -244,13 +255,17 @@ def finish(
     Evidence is true whoever owns the row by now, so it is recorded in any case; the row itself moves only under the
     fence. ``retry_at`` None with a recipient still open means that the window is over: that is recorded too.
     """
+    is_only = len(claimed.deliveries) == 1
+    changed = []
     for delivery_id, item in facts.items():
-        verdict = deliveries.record(conn, keys, delivery_id, item, now=now).verdict
-        if retry_at is None and deliveries.is_open(verdict):
+        known = deliveries.append(conn, keys, claimed.deliveries[delivery_id], item, now=now, is_only=is_only)
+        if retry_at is None and known.is_open:
             over = Evidence(fact=Fact.GAVE_UP, round=claimed.round, at=now, source="system")
-            deliveries.record(conn, keys, delivery_id, over, now=now)
+            known = deliveries.append(conn, keys, known, over, now=now, is_only=is_only)
+        changed.append(known)
     conn.execute(_finish_attempt, {"row_id": claimed.attempt_id, "set_now": now})
-    state = deliveries.standing(conn, claimed.message_id)
+    after = claimed.knowing(changed).deliveries.values()
+    state = deliveries.standing_of((item.is_open, item.verdict.detail) for item in after)
     conn.execute(
         _leave,
         {
@@ -429,15 +444,21 @@ def by_nonce(conn: Connection, nonce: int) -> sa.RowMapping | None:
     return conn.execute(sa.select(outbox).where(outbox.c.nonce == nonce)).mappings().first()
 
 
-def held_by_reply(conn: Connection, ticket_message_ids: sa.Select[Any]) -> list[int]:
-    """Message ids among those given that wait and are to be held when the customer writes first (R5.9)."""
-    query = sa.select(outbox.c.message_id).where(
-        outbox.c.message_id.in_(ticket_message_ids),
+_to_hold = (
+    sa.select(outbox.c.message_id)
+    .join(message, message.c.id == outbox.c.message_id)
+    .where(
+        message.c.ticket_id == sa.bindparam("ticket_id"),
         outbox.c.state == "waiting",
         outbox.c.attempts == 0,
         outbox.c.hold_if_they_write,
     )
-    return list(conn.execute(query).scalars())
+)
+
+
+def held_by_reply(conn: Connection, ticket_id: int) -> list[int]:
+    """Message ids of a ticket that wait and are to be held when the customer writes first (R5.9)."""
+    return list(conn.execute(_to_hold, {"ticket_id": ticket_id}).scalars())
 
 
 def next_due_at(conn: Connection) -> datetime | None:
@@ -447,17 +468,7 @@ def next_due_at(conn: Connection) -> datetime | None:
 
 
 def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[int, int]) -> list[Claimed]:
-    message_ids = [row["message_id"] for row in rows]
-    tickets = {
-        row.id: row.ticket_id
-        for row in conn.execute(sa.select(message.c.id, message.c.ticket_id).where(message.c.id.in_(message_ids)))
-    }
-    recipients: dict[int, dict[int, str]] = {message_id: {} for message_id in message_ids}
-    query = sa.select(delivery.c.id, delivery.c.message_id, delivery.c.address).where(
-        delivery.c.message_id.in_(message_ids), delivery.c.is_open
-    )
-    for row in conn.execute(query.order_by(delivery.c.id)):
-        recipients[row.message_id][row.id] = row.address
+    known = deliveries.dossiers(conn, [row["message_id"] for row in rows])
     claimed = [
         Claimed(
             outbox_id=row["id"],
@@ -469,11 +480,11 @@ def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[
             round=row["round"],
             fence=row["fence"],
             nonce=row["nonce"],
-            ticket_id=tickets[row["message_id"]],
+            ticket_id=known[row["message_id"]][0].ticket_id,
             bytes_digest=row["bytes_digest"],
             first_due_at=row["first_due_at"],
             give_up_at=row["give_up_at"],
-            recipients=recipients[row["message_id"]],
+            deliveries={item.id: item for item in known[row["message_id"]]},
         )
         for row in rows
     ]

@@ -189,13 +189,15 @@ def is_reopenable(row: sa.RowMapping, *, reopen_days: int, now: datetime) -> boo
 
 
 def find_by_thread_index(conn: Connection, channel_id: int, thread_index: str) -> int | None:
-    query = (
-        sa.select(message.c.ticket_id)
-        .where(message.c.channel_id == channel_id, message.c.thread_index == thread_index)
-        .order_by(message.c.id.desc())
-        .limit(1)
-    )
-    return conn.execute(query).scalar()
+    return conn.execute(_by_thread_index, {"channel_id": channel_id, "thread_index": thread_index}).scalar()
+
+
+_by_thread_index = (
+    sa.select(message.c.ticket_id)
+    .where(message.c.channel_id == sa.bindparam("channel_id"), message.c.thread_index == sa.bindparam("thread_index"))
+    .order_by(message.c.id.desc())
+    .limit(1)
+)
 
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:

@@ -465,8 +465,7 @@ def _after_message(
     if not is_new:
         tickets.note_inbound(conn, row, now=now)
         _settle_doubts(conn, keys, mail, sender, row["id"], now=now)
-        waiting = sa.select(message.c.id).where(message.c.ticket_id == row["id"], message.c.direction == "out")
-        for message_id in outbox.held_by_reply(conn, waiting):
+        for message_id in outbox.held_by_reply(conn, row["id"]):
             outbox.hold(conn, keys, message_id, why="customer_wrote_first", actor="system", now=now)
     if sender.identity is not None:
         contacts.lift_suppression(conn, sender.identity.id)
@@ -478,20 +477,22 @@ def _settle_doubts(conn: Connection, keys: Keys, mail: Mail, sender: _Sender, ti
     if sender.identity is None:
         return
     named = {*mail.in_reply_to, *mail.references}
-    query = (
-        sa.select(delivery.c.id, delivery.c.message_id, message.c.message_id_header)
-        .join(message, message.c.id == delivery.c.message_id)
-        .where(
-            message.c.ticket_id == ticket_id,
-            delivery.c.identity_id == sender.identity.id,
-            delivery.c.status == "delayed",
-        )
-    )
-    for found in conn.execute(query).all():
+    for found in conn.execute(_delayed, {"ticket_id": ticket_id, "identity_id": sender.identity.id}).all():
         if found.message_id_header in named:
             fact = Evidence(fact=Fact.CUSTOMER_REPLIED, at=now, source="mail")
             deliveries.record(conn, keys, found.id, fact, now=now)
             deliveries.settle_outbox(conn, found.message_id)
+
+
+_delayed = (
+    sa.select(delivery.c.id, delivery.c.message_id, message.c.message_id_header)
+    .join(message, message.c.id == delivery.c.message_id)
+    .where(
+        message.c.ticket_id == sa.bindparam("ticket_id"),
+        delivery.c.identity_id == sa.bindparam("identity_id"),
+        delivery.c.status == "delayed",
+    )
+)
 
 
 def _propose_participants(

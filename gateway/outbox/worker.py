@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import Connection
 
 from core import channels, outbox
-from core.delivery import Evidence
+from core.delivery import Evidence, Fact
 from core.errors import Conflict
 from core.failpoints import failpoint
 from core.keys import Keys
@@ -42,6 +42,7 @@ LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
 SWEEP_SECONDS = 15.0
 POLL_SECONDS = 5.0
+NOTE_EVERY = timedelta(seconds=1)
 LOOK = 256  # due rows that are looked at in one go
 IN_HAND = 64  # answers handed over at once
 ROOM = 16  # places that have to be free before the store is asked for more
@@ -96,6 +97,7 @@ class OutboxWorker:
         self._pacer = Pacer(limits=LIMITS if limits is None else limits)
         self._in_hand: dict[int, Claimed] = {}
         self._faults: dict[int, int] = {}
+        self._noted: dict[int, datetime] = {}
         self._is_stopping = False
 
     async def run(self) -> None:
@@ -169,10 +171,11 @@ class OutboxWorker:
             self._hub.wake("outbox", "events")
 
     async def _hand_over(self, claimed: Claimed) -> None:
-        by_address = {address: delivery_id for delivery_id, address in claimed.recipients.items()}
+        by_address = claimed.open_addresses
         if not by_address:
             await self._finish(claimed, {}, retry_at=None)
             return
+        crossed = claimed
         try:
             road = await self._roads.road(claimed.channel_id)
             content = await read_raw(self._db, self._blobs, claimed.bytes_digest)
@@ -190,11 +193,12 @@ class OutboxWorker:
             return
 
         async def before_final_dot(accepted: Sequence[str]) -> None:
+            nonlocal crossed
             ids = [by_address[address] for address in accepted]
-            await self._db.write(outbox.cross_line_of_doubt, self._keys, claimed, ids, clock=self._db.clock)
+            crossed = await self._db.write(outbox.cross_line_of_doubt, self._keys, claimed, ids, clock=self._db.clock)
 
         outcomes = await road.sender.send(self._handover(claimed, road, tuple(by_address), content), before_final_dot)
-        await self._record(claimed, road, by_address, outcomes)
+        await self._record(crossed, road, by_address, outcomes)
 
     def _handover(self, claimed: Claimed, road: Road, recipients: tuple[str, ...], content: bytes) -> Handover:
         def signed(purpose: Purpose) -> str:
@@ -246,6 +250,7 @@ class OutboxWorker:
 
     async def _pause(self, channel_id: int, fault: Outcome, now: datetime) -> datetime:
         """A fault of our own set-up: the queue of this channel waits and an admin is told (R5.4, F-S06)."""
+        self._noted.pop(channel_id, None)
         failures = self._faults[channel_id] = self._faults.get(channel_id, 0) + 1
         resume_at = now + FAULT_BACKOFF.delay(failures, self._rng)
         await self._db.write(_pause, channel_id, fault, resume_at=resume_at, now=now)
@@ -269,9 +274,18 @@ class OutboxWorker:
         has_worked: bool,
     ) -> str:
         now = self._db.clock.now()
-        if has_worked and any(fact.fact.value == "accepted" for fact in facts.values()):
-            _note_working(conn, claimed.channel_id, now=now)
+        if has_worked and any(fact.fact is Fact.ACCEPTED for fact in facts.values()):
+            self._note_working(conn, claimed.channel_id, now=now)
         return outbox.finish(conn, self._keys, claimed, facts, retry_at=retry_at, now=now)
+
+    def _note_working(self, conn: Connection, channel_id: int, *, now: datetime) -> None:
+        """Say that the way out works: at once after trouble, else about once a second."""
+        noted = self._noted.get(channel_id)
+        if noted is not None and abs(now - noted) < NOTE_EVERY:
+            return
+        self._noted[channel_id] = now
+        channels.report_state(conn, channel_id, "out", "working", now=now)
+        conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(last_out_at=now, out_resume_at=None))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -316,8 +330,3 @@ class OutboxWorker:
 def _pause(conn: Connection, channel_id: int, fault: Outcome, *, resume_at: datetime, now: datetime) -> None:
     channels.report_state(conn, channel_id, "out", "failing", code=fault.fault, text=fault.text, now=now)
     conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(out_resume_at=resume_at))
-
-
-def _note_working(conn: Connection, channel_id: int, *, now: datetime) -> None:
-    channels.report_state(conn, channel_id, "out", "working", now=now)
-    conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(last_out_at=now, out_resume_at=None))
