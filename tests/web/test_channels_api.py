@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core import audit, channels
-from gateway.channels.email_config import EmailConfig
+from core.errors import Invalid
+from gateway.channels.email_config import EmailConfig, Imap, OAuth
 from gateway.errors import ChannelMisconfigured, PeerBroke
+from gateway.web.desk import channels as desk
 from tests.web.conftest import MakeSite
 from tests.web.world import PASSWORD_CANARY, World, open_world
 
@@ -101,6 +105,26 @@ async def test_settings_that_cannot_be_used_are_refused_by_field(
     status, problem = await world.call("admin", "POST", "/channels", body)
     assert (status, problem["errors"][0]["field"]) == (422, field)
     assert "canary" not in str(problem)
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=20)
+)
+NAMES = st.sampled_from([*EmailConfig.model_fields, *Imap.model_fields, *OAuth.model_fields]) | st.text(max_size=5)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6))
+
+
+@pytest.mark.proves("T-N07", "T-G11")
+@given(given_config=st.dictionaries(NAMES, VALUES, max_size=8), is_near=st.booleans())
+def test_any_settings_are_read_or_refused_by_field(given_config: dict[str, Any], is_near: bool) -> None:
+    near = settings(password="canary-canary") if is_near else {}
+    refusals: list[dict[str, str]] = []
+    try:
+        desk.read_config("email", near | given_config)
+    except Invalid as refused:
+        refusals.append(refused.fields)
+    assert all(refusals)
+    assert "canary" not in str(refusals)
 
 
 @pytest.mark.proves("R1.6")

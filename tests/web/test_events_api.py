@@ -131,7 +131,7 @@ async def test_stream_follows_a_change_of_departments(make_site: MakeSite) -> No
             agents.set_departments,
             world.site.house,
             world.people["ann"].public_id,
-            frozenset({world.sales.department_id}),
+            sales,
         )
         await touch(world, "both", world.support.code, "canary")
         await touch(world, "both", world.sales.code, "Now mine")

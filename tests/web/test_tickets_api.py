@@ -59,7 +59,7 @@ async def test_pages_show_every_ticket_once_and_their_cursors_fit_no_other_list(
         assert (status, problem["code"]) == (400, "bad_cursor"), path
 
 
-@pytest.mark.proves("R13.1")
+@pytest.mark.proves("R13.1", "T-N02")
 @pytest.mark.parametrize(
     ("query", "count"),
     [
@@ -71,6 +71,9 @@ async def test_pages_show_every_ticket_once_and_their_cursors_fit_no_other_list(
         ("?agent=me", 0),
         ("?q=HELP", 1),
         ("?q=%25", 0),
+        ("?q=_", 0),
+        ("?q=%5C", 0),
+        ("?q=%27%20or%201%3D1%20--", 0),
         ("?delivery_status=sent", 0),
     ],
 )

@@ -134,7 +134,7 @@ def change(conn: Connection, by: By, keys: Keys, channel_id: str, wanted: Channe
         config = read_config(before["kind"], wanted.config)
         old = channels.get(conn, keys, before["id"])
         plain, sealed = secrets.split(config)
-        _check_kept(EmailConfig.model_validate(old.config), config, sealed, old.secrets)
+        _check_kept(_stored_config(old), config, sealed, old.secrets)
         sealed = secrets.keep_old(sealed, old.secrets)
         values |= {"config": plain, "account": account_name(config), "address": _address(config)}
         _check_address_free(conn, values["address"], before["id"])
@@ -223,11 +223,19 @@ def _locked(conn: Connection, actor: Actor, channel_id: str) -> sa.RowMapping:
     return _row(conn, actor, channel_id, Action.CHANNEL_MANAGE)
 
 
-def _check_kept(old: EmailConfig, new: EmailConfig, given: Mapping[str, str], stored: Mapping[str, str]) -> None:
+def _stored_config(found: channels.Channel) -> EmailConfig | None:
+    """None where an older version stored what this one cannot read any more."""
+    try:
+        return EmailConfig.model_validate(found.config)
+    except ValidationError:
+        return None
+
+
+def _check_kept(old: EmailConfig | None, new: EmailConfig, given: Mapping[str, str], stored: Mapping[str, str]) -> None:
     """A secret that stays goes only where it went before: another server or user needs it typed again (T-G11)."""
     ways: tuple[tuple[str, Account | None, Account | None], ...] = (
-        ("imap", old.imap, new.imap),
-        ("smtp", old.smtp, new.smtp),
+        ("imap", old.imap if old else None, new.imap),
+        ("smtp", old.smtp if old else None, new.smtp),
     )
     fields = {}
     for way, before, after in ways:
