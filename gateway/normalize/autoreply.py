@@ -81,6 +81,8 @@ _BULK_HEADERS: Final = _phrases("""
 list-unsubscribe, feedback-id, x-csa-complaints, x-campaign, x-campaignid, x-campaign-id
 x-mailchimp-campaign-id, x-mc-user, x-mailgun-batch-id
 """)
+_ANSWERING_HEADERS: Final = (*_REPLY_HEADERS, *_MACHINE_HEADERS)
+_MASS_HEADERS: Final = (*_LIST_HEADERS, *_BULK_HEADERS)
 _NO_REPLY: Final = re.compile(
     r"^(?:no|do[-_.]?not|dont|donot|never|nao|não|ne|nicht|keine?)[-_.+]?(?:reply|replies|respond|response|"
     r"responder|responda|antwort(?:en)?|antworte|repondre|repondez|rispondere|responde)(?:$|[-_.+\d].*)"
@@ -111,7 +113,7 @@ def is_reply_like(head: Head, subject: str) -> bool:
     submitted = _submitted(head)
     if submitted == "auto-replied":
         return True
-    if is_reply_subject(subject) or any(head.has(name) for name in _REPLY_HEADERS):
+    if is_reply_subject(subject) or not head.index.keys().isdisjoint(_REPLY_HEADERS):
         return True
     if "auto_reply" in _precedence(head) or "auto-reply" in _precedence(head):
         return True
@@ -122,7 +124,9 @@ def is_reply_like(head: Head, subject: str) -> bool:
 def is_reply_subject(subject: str) -> bool:
     """Whether the subject begins as only automatic replies do, in any of the languages we know."""
     bare = _bare(subject)
-    return any(bare.startswith(prefix) and _ends_prefix(bare, prefix) for prefix in _PREFIXES)
+    return bare.startswith(_PREFIXES) and any(
+        bare.startswith(prefix) and _ends_prefix(bare, prefix) for prefix in _PREFIXES
+    )
 
 
 def _bare(subject: str) -> str:
@@ -156,7 +160,7 @@ def _automatic_sign(head: Head, subject: str) -> str:
     submitted = _submitted(head)
     if submitted and submitted != "no":
         return f"Auto-Submitted: {submitted[:60]}"
-    for name in (*_REPLY_HEADERS, *_MACHINE_HEADERS):
+    for name in _present(head, _ANSWERING_HEADERS):
         value = head.first(name)
         if value is not None and value.strip().lower() not in ("no", "none", "false", "0"):
             return _shown(name)
@@ -177,6 +181,13 @@ def _automatic_sign(head: Head, subject: str) -> str:
         if "oof" in _suppressed(head) and (head.has("in-reply-to") or head.has("references")):
             return "subject and X-Auto-Response-Suppress"
     return ""
+
+
+def _present(head: Head, names: tuple[str, ...]) -> list[str]:
+    """Return those of the (lower-case) names that the header has, in their order here."""
+    if head.index.keys().isdisjoint(names):
+        return []
+    return [name for name in names if name in head.index]
 
 
 def _shown(name: str) -> str:
@@ -202,9 +213,8 @@ def _barrier(head: Head, sender: Address | None) -> str:
     suppressed = _suppressed(head)
     if suppressed and suppressed != "none" and any(word in suppressed for word in ("all", "autoreply", "oof")):
         return f"X-Auto-Response-Suppress: {suppressed[:60]}"
-    for name in (*_LIST_HEADERS, *_BULK_HEADERS):
-        if head.has(name):
-            return _shown(name)
+    for name in _present(head, _MASS_HEADERS):
+        return _shown(name)
     if (head.first("x-spam-flag") or "").strip().lower() == "yes":
         return "X-Spam-Flag: YES"
     if sender is None:

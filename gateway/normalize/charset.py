@@ -70,6 +70,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _MULTIBYTE_UNITS: Final = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
+_ASCII_BYTES: Final = bytes(range(0x80))
 _LONE: Final = re.compile("[\x00\ud800-\udfff]")
 _ESCAPES: Final = re.compile(rb"\x1b(?:\$[@B]|\$\([CDOPQ]|\$\)C|\([BIJ]|\.A)|~\{")
 
@@ -170,7 +171,7 @@ def _is_wrong_width(text: str, codec: str) -> bool:
 def _is_latin(data: bytes) -> bool:
     """Whether bytes labelled Latin-1 look like it: letters and signs sparse among ASCII, no C1 gaps."""
     sample = data[:DETECTION_BYTES]
-    high = sum(1 for byte in sample if byte >= 0x80)
+    high = len(sample.translate(None, _ASCII_BYTES))
     return high * 3 <= len(sample) or high < 8
 
 

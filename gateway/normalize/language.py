@@ -18,8 +18,9 @@ MIN_LETTERS: Final = 8
 MIN_SCORE: Final = 2.0
 MIN_LEAD: Final = 0.4
 
-_NOISE = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|<[^<>\s]{1,200}>|\d+")
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_NOISE = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|<[^<>\s]{1,200}>")
+_NOISE_SIGNS: Final = ("@", "<", "://", "www.")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SCRIPTS: Final = (
     ("kana", 0x3040, 0x30FF),
     ("kana", 0xFF66, 0xFF9D),
@@ -75,29 +76,37 @@ _SOLE: Final = {
     "khmer": "km",
     "hangul": "ko",
 }
+#: What must not be in a text for all its letters to be of that script.
+_ALONE: Final = (
+    ("latin", re.compile("[\u0370-\u1dff\u1f00-\u1fff\u2c00-\U0010ffff]")),
+    ("cyrillic", re.compile("[A-Za-zªµº\xc0-\u03ff\u0530-\u1fff\u2071\u207f-\u20ff\u2100-\U0010ffff]")),
+)
 _CYRILLIC: Final = frozenset({"ru", "uk", "bg", "sr", "mk"})
 _FREQUENT: Final = {language: frozenset(text.casefold().split()) for language, text in WORDS.items()}
-_LANGUAGES_OF: Final[dict[str, tuple[str, ...]]] = {
-    word: tuple(language for language, words in _FREQUENT.items() if word in words)
-    for word in frozenset().union(*_FREQUENT.values())
-}
+_CLAIMS: Final[dict[str, list[str]]] = {}
+for _language, _words in _FREQUENT.items():
+    for _word in _words:
+        _CLAIMS.setdefault(_word, []).append(_language)
+#: Word -> its languages and what it counts for each: a word of few languages counts more.
+_POINTS: Final = {word: (tuple(claims), 0.4 + 1.6 / len(claims)) for word, claims in _CLAIMS.items()}
 _LANGUAGES_OF_LETTER: Final[dict[str, tuple[str, ...]]] = {
     letter: tuple(language for language, letters in LETTERS.items() if letter in letters)
     for letter in "".join(LETTERS.values())
 }
+_LETTER: Final = re.compile(f"[{''.join(_LANGUAGES_OF_LETTER)}]")
 #: Pairs so close that the plain one is named when nothing else decides.
 _PLAIN: Final = {frozenset({"id", "ms"}): "id", frozenset({"no", "da"}): "da", frozenset({"nl", "af"}): "nl"}
 
 
 def detect(text: str) -> str | None:
     """Return the ISO 639-1 code of the language, or None when the text is too short or the case unclear."""
-    sample = _NOISE.sub(" ", text[:MAX_CHARS])
-    scripts = _count_scripts(sample)
-    total = sum(scripts.values())
+    sample = text[:MAX_CHARS]
+    if any(sign in sample for sign in _NOISE_SIGNS):
+        sample = _NOISE.sub(" ", sample)
+    script, count, total, has_kana = _script(sample)
     if not total:
         return None
-    script, count = scripts.most_common(1)[0]
-    if scripts["kana"] >= 2 and scripts["kana"] * 12 > total:
+    if has_kana:
         return "ja" if total >= 4 else None
     if script == "han":
         return "zh" if count >= 4 and count * 3 > total else None
@@ -112,13 +121,27 @@ def detect(text: str) -> str | None:
     return _by_words(sample, None, is_cyrillic=False)
 
 
+def _script(sample: str) -> tuple[str, int, int, bool]:
+    """Return the main script, its letters, all letters, and whether enough of them are kana.
+
+    Where one script is alone, which is the rule, the letters are only counted as far as anybody asks.
+    """
+    for name, others in _ALONE:
+        if others.search(sample) is None:
+            letters = sum(map(str.isalpha, sample[: 4 * MIN_LETTERS]))
+            if letters < MIN_LETTERS:
+                letters = sum(map(str.isalpha, sample))
+            return name, letters, letters, False
+    scripts = _count_scripts(sample)
+    total = sum(scripts.values())
+    script, count = scripts.most_common(1)[0] if scripts else ("", 0)
+    return script, count, total, scripts["kana"] >= 2 and scripts["kana"] * 12 > total
+
+
 def _count_scripts(sample: str) -> Counter[str]:
     counts: Counter[str] = Counter()
-    if sample.isascii():
-        counts["latin"] = sum(map(str.isalpha, sample))
-        return counts
     for char, number in Counter(sample).items():
-        if not char.isalpha() and not 0x900 <= ord(char) <= 0xE7F:
+        if char.isdecimal() or not (char.isalpha() or 0x900 <= ord(char) <= 0xE7F):
             continue
         point = ord(char)
         # two letters of Latin weigh as one of a script that writes a word in one or two signs
@@ -134,20 +157,23 @@ def _tell_arabic(sample: str) -> str:
 
 def _by_words(sample: str, allowed: frozenset[str] | None, *, is_cyrillic: bool) -> str | None:
     """Score each language by its frequent words (a word of few languages counts more) and by its own letters."""
-    words = [word.replace("’", "'") for word in _WORD.findall(sample.casefold())]
+    folded = sample.casefold()
+    words = _WORD.findall(folded.replace("’", "'"))
     scores: Counter[str] = Counter()
     points: dict[str, float] = {}
     hits: Counter[str] = Counter()
-    for word in words:
-        for language in _LANGUAGES_OF.get(word, ()):
-            if allowed is None or language in allowed:
-                points[language] = points.get(language, 0.0) + 0.4 + 1.6 / len(_LANGUAGES_OF[word])
-                hits[language] += 1
-    for letter, number in Counter(sample.casefold()).items():
-        for language in _LANGUAGES_OF_LETTER.get(letter, ()):
+    for word, times in Counter(words).items():
+        if word in _POINTS:
+            languages, weight = _POINTS[word]
+            for language in languages:
+                if allowed is None or language in allowed:
+                    points[language] = points.get(language, 0.0) + weight * times
+                    hits[language] += times
+    for letter, number in Counter(_LETTER.findall(folded)).items():
+        languages = _LANGUAGES_OF_LETTER[letter]
+        for language in languages:
             if (allowed is None or language in allowed) and (language in points or is_cyrillic or number > 1):
-                share = 1.2 / len(_LANGUAGES_OF_LETTER[letter])
-                points[language] = points.get(language, 0.0) + min(number, 4) * share
+                points[language] = points.get(language, 0.0) + min(number, 4) * 1.2 / len(languages)
     scores.update({language: round(score * 100) for language, score in points.items()})
     if not scores:
         return None

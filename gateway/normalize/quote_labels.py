@@ -39,15 +39,17 @@ def label_lines(lines: Sequence[str], *, parent: str | None = None, marks: Seque
     ``marks`` (HTML) says what the document itself says of a line: ``QUOTED``, ``SIGNATURE``, ``">"`` inside a
     block quote that anybody may have written, or ``""``.
     """
-    marks = marks or [""] * len(lines)
     seen = [ql.plain(line) for line in lines]
     blank = [not line or line.isspace() for line in seen]
-    marked = [_is_marked(line, mark) for line, mark in zip(seen, marks, strict=True)]
+    marked = [_PREFIX.match(line) is not None for line in seen]
+    if marks:
+        marked = [is_marked or mark in (">", QUOTED) for is_marked, mark in zip(marked, marks, strict=True)]
     known = ql.Lines(text=seen, blank=blank, marked=marked, following=_next_filled(blank))
     labels = [NEW] * len(lines)
     _label_cuts(known, labels)
-    _label_runs(seen, blank, marked, labels, parent)
-    for at, mark in enumerate(marks):
+    if True in marked:
+        _label_runs(seen, blank, marked, labels, parent)
+    for at, mark in enumerate(marks or ()):
         if mark == QUOTED and labels[at] == NEW:
             labels[at] = QUOTED
             rule = _with_rule_above(known, at, 0)
@@ -55,17 +57,13 @@ def label_lines(lines: Sequence[str], *, parent: str | None = None, marks: Seque
     if parent:
         _label_common(lines, blank, labels, parent)
     _label_signatures(seen, blank, labels)
-    for at, mark in enumerate(marks):
+    for at, mark in enumerate(marks or ()):
         if mark == SIGNATURE and labels[at] == NEW:
             labels[at] = SIGNATURE
     for at in range(1, len(lines)):
         if blank[at]:
             labels[at] = labels[at - 1]
     return labels
-
-
-def _is_marked(line: str, mark: str) -> bool:
-    return mark in (">", QUOTED) or _PREFIX.match(line) is not None
 
 
 def _next_filled(blank: Sequence[bool]) -> list[int]:
@@ -87,7 +85,8 @@ def _label_cuts(lines: ql.Lines, labels: list[str]) -> None:
         if blank[at] or (marked[at] and not ql.is_reply_marker(lines.text[at])):
             at += 1
             continue
-        found = _find_cut(lines, at, free)
+        is_candidate = ql.may_introduce(lines.text[at]) or lines.is_quote_next(at)
+        found = _find_cut(lines, at, free) if is_candidate else None
         if found is None:
             at += 1
             continue

@@ -18,6 +18,7 @@ from gateway.normalize.quote_words import DATE, FROM, SUBJECT, TO
 
 MAX_LINE: Final = 400
 MAX_HEADER_LINES: Final = 16
+MAX_BARE_MARKER: Final = 100  # characters of "reply above this line" without dashes around it
 ADDRESS, DATED, TIMED, VERB = 1, 2, 4, 8
 
 _ADDRESS = re.compile(r"[^\s<>@\"',;:()\[\]]{1,80}@[^\s<>@\"',;:()\[\]]{2,200}")
@@ -27,12 +28,14 @@ _TIME = re.compile(r"(?<!\d)\d{1,2}[:.h٫]\d{2}(?!\d)|\d[時点點시]|\d Uhr")
 _WORD = re.compile(r"[^\W\d_]+(?:\([^\W\d_]{1,3}\))?")
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
 _DIGITS = str.maketrans({chr(base + n): str(n) for base in (0x660, 0x6F0, 0x966, 0xE50, 0xFF10) for n in range(10)})
+_ODD = re.compile(f"{_INVISIBLE.pattern[:-1]}{''.join(map(chr, _DIGITS))}]")
 _COLON_END = re.compile(r"(?:[:：﹕]|:\)?)[\s*_\"”»>]{0,4}$")
 _RULE = re.compile(r"^\s{0,4}(?:[_‗]{5,}|[-‐–—─━]{8,}|={8,}|\*{8,})\s*$")
 _LABEL = re.compile(r"^[\s*_>|]{0,8}([^:：\d@/]{1,30}?)[\s*_]{0,4}[:：][\s*_]{0,6}(.*)$")
 _BAR = re.compile(r"^ {0,2}\|(?: |$)")
 _INITIALS = re.compile(r"^ {0,3}[A-Za-z]{1,4}>")
 _DELIMITER = re.compile(r"^(?:--|—|– –|-- ?\xa0?)[ \xa0\t]*$")
+_VERB_PART = re.compile("|".join(map(re.escape, quote_words.VERB_PARTS)))
 _LINK = re.compile(r"<[^<>]{0,300}>|\(https?:[^()\s]{0,300}\)|\[https?:[^\[\]\s]{0,300}\]|https?://\S{1,300}")
 
 
@@ -72,13 +75,29 @@ class Lines:
 
 def is_odd_prefix(line: str) -> bool:
     """ "| " and "JD> ": quote marks of a few clients, trusted only below an attribution."""
-    return _BAR.match(line) is not None or _INITIALS.match(line) is not None
+    front = line[:8]
+    return ("|" in front and _BAR.match(line) is not None) or (">" in front and _INITIALS.match(line) is not None)
 
 
 def plain(line: str) -> str:
     """Return the line without invisible marks (Apple Mail wraps right-to-left attributions in them)."""
     line = line[:MAX_LINE]
-    return line if line.isascii() else _INVISIBLE.sub("", line).translate(_DIGITS)
+    if line.isascii() or _ODD.search(line) is None:
+        return line
+    return _INVISIBLE.sub("", line).translate(_DIGITS)
+
+
+def may_introduce(line: str) -> bool:
+    """Whether any rule here could find the beginning of a quote in the line; False for nearly all prose.
+
+    Each question stands for the rules that need it, so that they look only at lines where they can say yes: a
+    colon or an address, dashes at the front, "reply above this line", "wrote" at the end.
+    """
+    if ":" in line or "@" in line or line.lstrip()[:1] in _LEADS:
+        return True
+    if not line.isascii() and ("：" in line or "﹕" in line):
+        return True
+    return _last_word_is_verb(line) or is_reply_marker(line)
 
 
 def signs(line: str) -> int:
@@ -96,10 +115,11 @@ def signs(line: str) -> int:
 
 
 def _has_verb(line: str) -> bool:
-    words = _tokens(line)
-    return any(word in quote_words.VERBS for word in words) or (
-        not line.isascii() and any(part in line for part in quote_words.VERB_PARTS)
-    )
+    return not quote_words.VERBS.isdisjoint(_tokens(line)) or (not line.isascii() and _has_verb_part(line))
+
+
+def _has_verb_part(line: str) -> bool:
+    return _VERB_PART.search(line) is not None
 
 
 def _tokens(line: str) -> list[str]:
@@ -125,7 +145,11 @@ def may_end_attribution(line: str, *, is_quote_next: bool) -> bool:
 
 def _last_word_is_verb(line: str) -> bool:
     last = line.rstrip(" .*_").rpartition(" ")[2].casefold()
-    return last in quote_words.VERBS or (bool(last) and not last.isascii() and _has_verb(last))
+    if last in quote_words.VERBS:
+        return True
+    if last.isascii():
+        return False
+    return _has_verb_part(last) if last.isalpha() else _has_verb(last)
 
 
 def find_attribution(lines: Lines, end: int, *, first: int, is_quote_next: bool) -> int | None:
@@ -306,6 +330,7 @@ def is_separator(line: str) -> bool:
 
 _DASH_CHARS = "-_=*~‐‑–—─━#+"
 _DASHES = frozenset(_DASH_CHARS)
+_LEADS = _DASHES | frozenset("‗>")
 _OPEN_SEPARATORS = (
     "forwarded by", "forwarded message", "original message", "original mail", "weitergeleitet von",
     "ursprüngliche nachricht", "mail original", "message original", "réacheminé par", "transféré par",
@@ -343,12 +368,15 @@ def is_reply_marker(line: str) -> bool:
     bare = line.strip(" \t\xa0>")
     if bare.startswith(_HASH_OPENINGS) and bare.endswith(_HASH_ENDINGS) and len(bare) > 8:
         return True
-    if not is_dashed_line and line.isascii() and line.rstrip(" .-:*)").rpartition(" ")[2].lower() not in _ABOVE_WHAT:
-        return False
+    if not is_dashed_line:
+        if len(line) >= MAX_BARE_MARKER:
+            return False
+        if line.isascii() and line.rstrip(" .-:*)").rpartition(" ")[2].lower() not in _ABOVE_WHAT:
+            return False
     folded = line.casefold()
-    if not any(phrase in folded for phrase in quote_words.REPLY_ABOVE):
+    if not _is_bare_marker(folded) and not (is_dashed_line and _between_dashes(bare)[1]):
         return False
-    return _between_dashes(bare)[1] or _is_bare_marker(folded)
+    return any(phrase in folded for phrase in quote_words.REPLY_ABOVE)
 
 
 _HASH_OPENINGS, _HASH_ENDINGS = ("##-", "##=", "##~"), ("-##", "=##", "~##")
@@ -358,11 +386,13 @@ _ABOVE_WHAT = frozenset(phrase.split()[-1] for phrase in quote_words.REPLY_ABOVE
 
 def _is_bare_marker(folded: str) -> bool:
     """The same words without dashes around: only as a short line that speaks of an answer."""
-    return len(folded) < 100 and any(
-        word in folded
-        for word in ("reply above", "reply via email", "your reply", "antworten sie", "antwort", "répondre", "responda",
-                     "responder", "rispondi", "ответ", "beantwoord", "odpowied", "odpověd", "回复", "返信", "yanıt")
-    )  # fmt: skip
+    return len(folded) < MAX_BARE_MARKER and _REPLY.search(folded) is not None
+
+
+_REPLY = re.compile(
+    "reply above|reply via email|your reply|antwort|répondre|responda|responder|rispondi|ответ|"
+    "beantwoord|odpowied|odpověd|回复|返信|yanıt"
+)
 
 
 def is_signature_delimiter(line: str) -> bool:
@@ -371,12 +401,12 @@ def is_signature_delimiter(line: str) -> bool:
 
 def is_mobile_signature(line: str) -> bool:
     """ "Sent from my iPhone", "Get Outlook for iOS", "Von meinem Samsung Gerät gesendet" and relatives."""
-    if len(line) > 400 or len(line) < 5:
+    if len(line) > 400 or len(line) < 5 or not _may_be_mobile(line):
         return False
-    text = " ".join(_LINK.sub(" ", line).split()).strip(" *_-–—.·|[]()").casefold()
+    text = " ".join(_LINK.sub(" ", line).split()).strip(_EDGES).casefold()
     if not 4 < len(text) <= 110 or "?" in text:
         return False
-    words = [word.strip(".,;:!\"'()") for word in text.split()]
+    words = [word.strip(_PUNCTUATION) for word in text.split()]
     if not words or len(words) > 14:
         return False
     has_part = not text.isascii() and len(text) < 50 and any(part in text for part in quote_words.SENT_PARTS)
@@ -393,6 +423,25 @@ def is_mobile_signature(line: str) -> bool:
     if is_sent_first and words[-1] not in _PROSE_ENDS:
         return len(words) <= 8 or "," in text or "sent from" in text or "gesendet" in text
     return len(words) <= 9 and is_sent_last and re.split("['’]", words[0])[0] in _BACKWARD_STARTS
+
+
+def _may_be_mobile(line: str) -> bool:
+    """Whether the line begins or ends with "sent" (or has a link in the way of seeing that); else it is prose."""
+    if "<" in line or "http" in line:
+        return True
+    bare = line.strip(_EDGES)
+    if not bare:
+        return False
+    if bare.split(None, 1)[0].strip(_PUNCTUATION).casefold() in quote_words.SENT_WORDS:
+        return True
+    if bare.rsplit(None, 1)[-1].strip(_PUNCTUATION).casefold() in quote_words.SENT_WORDS:
+        return True
+    return not line.isascii() and _SENT_PART_BEGINS.search(line) is not None
+
+
+_PUNCTUATION = ".,;:!\"'()"
+_EDGES = " *_-–—.·|[]()" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_SENT_PART_BEGINS = re.compile(f"[{''.join(part[0] for part in quote_words.SENT_PARTS)}]")
 
 
 def is_list_footer(lines: Sequence[str]) -> bool:

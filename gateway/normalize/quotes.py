@@ -8,6 +8,7 @@ document by the same rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from gateway.normalize.quote_labels import NEW, QUOTED, SIGNATURE, label_lines
 from gateway.normalize.quotes_html import HtmlSplit, split_html
@@ -23,23 +24,18 @@ def split_text(text: str, parent: str | None = None) -> Reply:
     if that one is ours: lines that stand in it are quoted even without a mark. Raises nothing.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    labels = label_lines(lines, parent=parent)
-    return Reply(
-        text=_gather(lines, labels, NEW),
-        quoted=_gather(lines, labels, QUOTED),
-        signature=_gather(lines, labels, SIGNATURE),
-    )
+    texts = _gather(lines, label_lines(lines, parent=parent))
+    return Reply(text=texts[NEW], quoted=texts[QUOTED], signature=texts[SIGNATURE])
 
 
-def _gather(lines: Sequence[str], labels: Sequence[str], wanted: str) -> str:
-    """Join the lines of one label; runs that something else stood between get a blank line between them."""
-    runs: list[list[str]] = []
-    previous = ""
-    for line, label in zip(lines, labels, strict=True):
-        if label == wanted:
-            if previous != wanted:
-                runs.append([])
-            runs[-1].append(line.rstrip())
-        previous = label
-    texts = ("\n".join(run).strip("\n") for run in runs)
-    return "\n\n".join(text for text in texts if text.strip())
+def _gather(lines: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Join the lines of each label; runs that something else stood between get a blank line between them."""
+    runs: dict[str, list[str]] = {NEW: [], QUOTED: [], SIGNATURE: []}
+    begin = 0
+    for label, group in groupby(labels):
+        end = begin + sum(1 for _ in group)
+        text = "\n".join(map(str.rstrip, lines[begin:end])).strip("\n")
+        if text and not text.isspace():
+            runs[label].append(text)
+        begin = end
+    return {label: "\n\n".join(texts) for label, texts in runs.items()}
