@@ -128,6 +128,7 @@ class Supervisor:
                     await self._own(channel_id, held, nudge)
             except Exception as error:  # the edge of a channel: nothing that happens to it may stop another (P6)
                 log.exception("channel.failed", channel=channel_id, error=type(error).__name__)
+            _keep_cancelled()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _own(self, channel_id: int, held: Lease, nudge: asyncio.Event) -> None:
@@ -174,6 +175,7 @@ class Supervisor:
                 await email_imap.listen(config, journal, tokens=tokens, nudge=nudge)
             except* ChannelError as errors:
                 error = _first(errors)
+            _keep_cancelled()
             now = self._db.clock.now()
             failures = 1 if survived(started_at, now, SURVIVED) else failures + 1
             is_fault = isinstance(error, ChannelMisconfigured)
@@ -202,6 +204,13 @@ def _view(conn: Connection, found: Channel, config: EmailConfig) -> ChannelView:
         own_keys=own_keys(config),
         authserv_id=config.imap.authserv_id if config.imap else None,
     )
+
+
+def _keep_cancelled() -> None:
+    """A task group that fails while it is being cancelled raises only its errors: who handles them must still end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(errors: BaseExceptionGroup[ChannelError]) -> ChannelError:
