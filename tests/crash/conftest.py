@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 import pytest_asyncio
 
+from tests import stores
+from tests.conftest import HOME
 from tests.crash.mailbox import DovecotMailbox, Mailbox
 from tests.crash.nursery import Nursery
 from tests.crash.rig import Rig, open_rig
@@ -33,6 +36,19 @@ def _boxes() -> Iterator[Iterator[Mailbox] | None]:
 async def _nursery() -> AsyncIterator[Nursery]:
     async with Nursery() as nursery:
         yield nursery
+
+
+@pytest.fixture
+def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """A store of its own on the session's PostgreSQL."""
+    try:
+        url = stores.make_postgres(pytestconfig.stash[HOME])
+    except stores.ServerMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    yield url
+    stores.drop_postgres(url)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ async def _serve(given: argparse.Namespace, report: int) -> None:
         log_level="warning",
     )
     async with open_house(config) as house:
-        agent_id = await house.db.write(_seed, house, _email(given))
+        agent_id = await house.db.write(seed, house, email(given))
         place = data / given.control
         with suppress(FileNotFoundError):
             place.unlink()
@@ -122,7 +122,7 @@ async def _serve(given: argparse.Namespace, report: int) -> None:
                 failed.result()
 
 
-def _email(given: argparse.Namespace) -> EmailConfig:
+def email(given: argparse.Namespace) -> EmailConfig:
     return EmailConfig(
         address=ADDRESS,
         imap=Imap(
@@ -138,7 +138,7 @@ def _email(given: argparse.Namespace) -> EmailConfig:
     )  # fmt: skip
 
 
-def _seed(conn: Connection, house: House, config: EmailConfig) -> int:
+def seed(conn: Connection, house: House, config: EmailConfig) -> int:
     """Set up department, agent and channel, all or nothing; return the agent."""
     found = conn.execute(sa.select(agent.c.id)).scalar()
     if found is not None:
