@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from argon2 import PasswordHasher
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 from core.passwords import Passwords
 from gateway import demo
@@ -138,8 +138,15 @@ async def watch(page: Page, own: str) -> Watched:
 
     page.on("console", note)
     page.on("pageerror", lambda error: seen.complaints.append(f"{page.url}: {error}"))
-    page.on("request", lambda request: _note_stranger(request.url, own, seen.strangers))
+    page.on("response", lambda answer: _note_stranger(answer.url, own, seen.strangers))
+    page.on("requestfailed", lambda failed: _note_failed(failed, own, seen.strangers))
     return seen
+
+
+def _note_failed(failed: Request, own: str, strangers: list[str]) -> None:
+    """What the content policy stopped never left the browser; what found no server did."""
+    if failed.failure != "csp":
+        _note_stranger(failed.url, own, strangers)
 
 
 def _note_stranger(url: str, own: str, strangers: list[str]) -> None:

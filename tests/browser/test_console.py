@@ -35,9 +35,7 @@ async def test_a_mail_becomes_a_row_without_a_reload(desk: Desk, sign_in: SignIn
 
 
 @pytest.mark.proves("R5.1", "R12.1")
-async def test_an_answer_goes_from_scheduled_to_sent_by_itself_and_the_reply_joins(
-    desk: Desk, sign_in: SignIn
-) -> None:
+async def test_an_answer_goes_from_scheduled_to_sent_by_itself_and_the_reply_joins(desk: Desk, sign_in: SignIn) -> None:
     page = (await sign_in()).page
     await desk.mail("Where is my order?", "Hello,\n\nwhere is it?\n")
     await open_ticket(page, "Where is my order?")
@@ -58,9 +56,7 @@ async def test_an_answer_goes_from_scheduled_to_sent_by_itself_and_the_reply_joi
 
 
 @pytest.mark.proves("R5.6")
-async def test_a_bounce_shows_beside_the_author_and_opens_a_report_in_plain_words(
-    desk: Desk, sign_in: SignIn
-) -> None:
+async def test_a_bounce_shows_beside_the_author_and_opens_a_report_in_plain_words(desk: Desk, sign_in: SignIn) -> None:
     page = (await sign_in("owner@desk.test")).page
     await desk.mail("Please write to me", "My mailbox is going away.", address="gone@bounce.test")
     await open_ticket(page, "Please write to me")

@@ -126,11 +126,28 @@ def _ticket_code(conn: Connection, request: Request, message_id: str) -> str:
 
 def _people(field: str, text: str) -> tuple[Address, ...]:
     """Read an address field. Raises Invalid where something in it is no address: nobody is left out in silence."""
-    written = text.replace(";", ",").strip().strip(",")
-    found = parse_address_list(written)
-    if written and (not found or any("@" not in item.address for item in found)):
-        raise Invalid("an address cannot be read", fields={field: "write addresses with commas between them"})
+    found = []
+    for piece in _pieces(text):
+        people = parse_address_list(piece)
+        if len(people) != 1 or "@" not in people[0].address:
+            raise Invalid("an address cannot be read", fields={field: f"{piece[:100]}: not an address"})
+        found += people
     return tuple(found)
+
+
+def _pieces(text: str) -> list[str]:
+    """Part a field at the commas and semicolons that stand in no quoted name."""
+    pieces = [""]
+    is_quoted = is_escaped = False
+    for char in text:
+        if char in ",;" and not is_quoted:
+            pieces.append("")
+            continue
+        pieces[-1] += char
+        if char == '"' and not is_escaped:
+            is_quoted = not is_quoted
+        is_escaped = char == "\\" and not is_escaped
+    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _files(given: Sequence[str]) -> tuple[Upload, ...]:

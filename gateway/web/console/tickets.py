@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from core import agents, departments
 from core.access import Action, Actor
+from core.delivery import Detail
 from core.departments import Department
 from core.errors import CoreError
 from core.tickets import SETTABLE
@@ -117,6 +118,7 @@ async def draw_ticket(
         problem=problem,
         shown_html=query.html,
         frame_size=_frame_size,
+        blocked_images=_blocked_images,
         report_path=report_path,
         trouble=_trouble,
         sureness=sureness,
@@ -224,10 +226,19 @@ def _trouble(item: MessageView) -> str:
     who = bad[0] if len(bad) == 1 else f"{len(bad)} people"
     if status == "not_delivered":
         return f"Not delivered to {who}."
+    if status == "delayed" and any(row["detail"] == Detail.IN_DOUBT for row in item.deliveries):
+        return "It is not certain whether it arrived: somebody has to decide."
+    if status == "delayed" and any(row["detail"] == Detail.OWN_FAULT for row in item.deliveries):
+        return "It waits because our own account is not working."
     if status == "delayed":
-        return f"Not yet with {who}: we keep trying."
+        return f"Not yet with {who}: it is still on its way."
     why = item.outbox["held_why"] if item.outbox is not None else ""
     return "Held back: the customer wrote first." if why == "customer_wrote_first" else "Held back."
+
+
+def _blocked_images(row: sa.RowMapping) -> int:
+    """How many remote images the sanitiser put aside: said in the page itself, where no mail can imitate it (T-E09)."""
+    return (row["html"] or "").count(' data-src="')
 
 
 def _frame_size(row: sa.RowMapping) -> str:

@@ -4,6 +4,7 @@
 
 const CHANNEL = "gatehouse-live";
 const RETRY_MS = 3000;
+const SETTLE_MS = 400; // who only passes through a page opens no stream
 
 // What may happen, by the names that the stream gives it: named events have no common listener.
 const KINDS = [
@@ -17,7 +18,7 @@ export function listen(htmx, url) {
     apply(htmx, message);
     others?.postMessage(message);
   };
-  const lead = () => new Promise(() => stream(url, tell));
+  const lead = () => new Promise(() => setTimeout(stream, SETTLE_MS, url, tell));
   if (others) others.onmessage = (event) => apply(htmx, event.data);
   if (others && navigator.locks) {
     navigator.locks.request(CHANNEL, { ifAvailable: true }, (lock) => {
