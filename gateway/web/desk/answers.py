@@ -34,6 +34,8 @@ async def prepare(db: Database, blobs: Blobs, keys: Keys, actor: Actor, code: st
 
 def commit(conn: Connection, by: By, keys: Keys, prepared: Prepared) -> MessageView:
     """Promise the answer. Raises Conflict, and NotFound where the ticket went out of sight meanwhile."""
+    # Locked, so that of two answers to one version the second sees the first, and a move waits or is seen.
+    conn.execute(sa.select(ticket.c.id).where(ticket.c.id == prepared.ticket_id).with_for_update())
     row = tickets.get(conn, prepared.ticket_id)
     require(by.actor, Action.TICKET_ANSWER, TicketRef(department_id=row["department_id"]))
     message_id = send.commit(conn, keys, prepared, now=by.now)
