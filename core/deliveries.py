@@ -30,6 +30,7 @@ from core.delivery import (
 )
 from core.errors import NotFound
 from core.keys import Keys
+from core.store.hot import Hot
 from core.store.schema import delivery, evidence, message, outbox, ticket
 
 #: No further try is made for a recipient in one of these, nor where the other side has it or may have it.
@@ -88,8 +89,8 @@ _evidence = (
     .where(evidence.c.delivery_id.in_(sa.bindparam("delivery_ids", expanding=True)))
     .order_by(evidence.c.number)
 )
-_insert = sa.insert(evidence)
-_project = (
+_insert = Hot(sa.insert(evidence), columns=[column.name for column in evidence.c if column.name != "id"])
+_project = Hot(
     sa.update(delivery)
     .where(delivery.c.id == sa.bindparam("row_id"), delivery.c.evidence_count == sa.bindparam("its_count"))
     .values(
@@ -102,7 +103,7 @@ _project = (
         evidence_head=sa.bindparam("set_head"),
     )
 )
-_show_on_ticket = (
+_show_on_ticket = Hot(
     sa.update(ticket)
     .where(
         ticket.c.id == sa.bindparam("its_ticket"),
@@ -183,8 +184,8 @@ def append(
         items=items,
         is_news=True,
     )
-    done = conn.execute(
-        _project,
+    changed = _project.run(
+        conn,
         {
             "row_id": known.id,
             "its_count": known.count,
@@ -197,12 +198,12 @@ def append(
             "set_head": new.head,
         },
     )
-    if done.rowcount != 1:
+    if changed != 1:
         return append(conn, keys, _lock(conn, known.id), item, now=now, ledger_id=ledger_id, actor=actor)
     values = {name: getattr(item, name) for name in _FIELDS}
     values |= {"fact": item.fact.value, "delivery_id": known.id, "number": new.count}
     values |= {"fingerprint": mark, "ledger_id": ledger_id, "actor": actor, "hash": new.head}
-    conn.execute(_insert, values)
+    _insert.run(conn, values)
     if is_moved:
         _after_move(conn, known, new, now=now, is_only=is_only)
     return new
@@ -319,7 +320,7 @@ def _after_move(conn: Connection, known: Dossier, new: Dossier, *, now: datetime
         rows = conn.execute(_siblings, {"message_id": known.message_id})
         status = roll_up([Status(row.status) for row in rows]).status
     shown = {"its_ticket": known.ticket_id, "its_message": known.message_id, "set_delivery": status.value}
-    conn.execute(_show_on_ticket, shown)
+    _show_on_ticket.run(conn, shown)
     tell = partial(
         events.append,
         conn,
@@ -329,6 +330,8 @@ def _after_move(conn: Connection, known: Dossier, new: Dossier, *, now: datetime
         message_id=known.message_id,
         delivery_id=known.id,
     )
+    if new.items[-1].fact is Fact.FINAL_DOT_PENDING:
+        return  # true for as long as the peer takes to answer; who looks now sees it, nobody needs to be told
     tell(events.DELIVERY_CHANGED, data={"status": new.verdict.status.value, "detail": new.verdict.detail.value})
     if new.verdict.status is Status.NOT_DELIVERED and known.verdict.status is not Status.NOT_DELIVERED:
         conn.execute(_reopen, {"its_ticket": known.ticket_id, "set_now": now})

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from core.store.hot import Hot
 from core.store.schema import event
 
 TICKET_CREATED = "ticket.created"
@@ -20,7 +21,7 @@ DELIVERY_CHANGED = "delivery.changed"
 CHANNEL_CHANGED = "channel.changed"
 LEDGER_QUARANTINED = "ledger.quarantined"
 
-_insert = sa.insert(event)
+_insert = Hot(sa.insert(event), columns=[column.name for column in event.c if column.name != "id"])
 
 
 def append(
@@ -36,8 +37,8 @@ def append(
     actor: str = "system",
     data: dict[str, Any] | None = None,
 ) -> None:
-    conn.execute(
-        _insert,
+    _insert.run(
+        conn,
         {
             "at": now,
             "kind": kind,

@@ -17,13 +17,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from core import deliveries
+from core import deliveries, ledger
 from core.clock import Clock
 from core.deliveries import Dossier
 from core.delivery import Evidence, Fact
 from core.errors import Conflict, NotFound, TooLate
 from core.keys import Keys
 from core.store.database import now_of
+from core.store.hot import Hot
 from core.store.schema import attempt, channel, delivery, message, outbox
 
 
@@ -42,6 +43,7 @@ class Claimed:
     nonce: int
     ticket_id: int
     bytes_digest: str
+    small_raw: bytes | None  #: the mail itself, where it lives in a row
     first_due_at: datetime
     give_up_at: datetime
     deliveries: dict[int, Dossier]  #: every recipient by delivery id, as known to whoever holds the lease
@@ -189,17 +191,18 @@ def claim(conn: Connection, ids: Collection[int], *, owner: str, lease: timedelt
     return _claimed(conn, rows, attempt_ids)
 
 
-_pending = (
+_pending = Hot(
     sa.update(attempt)
     .where(attempt.c.id == sa.bindparam("row_id"), attempt.c.state == "started")
     .values(state="final_dot_pending", final_dot_at=sa.bindparam("set_now"), recipients=sa.bindparam("set_recipients"))
 )
-_owned = sa.select(outbox.c.id).where(
+_owned_row = sa.select(outbox.c.id).where(
     outbox.c.id == sa.bindparam("outbox_id"),
     outbox.c.state == "leased",
     outbox.c.fence == sa.bindparam("fence"),
     outbox.c.lease_until > sa.bindparam("now"),
 )
+_owned = {"sqlite": Hot(_owned_row), "postgresql": Hot(_owned_row.with_for_update())}
 
 
 def cross_line_of_doubt(
@@ -207,10 +210,10 @@ def cross_line_of_doubt(
 ) -> Claimed:
     """COMMIT B: from here on the peer may have it (O4). Raises Conflict when the lease is not ours any more."""
     now = now_of(conn, clock)
-    query = _owned.with_for_update() if conn.dialect.name == "postgresql" else _owned
-    if conn.execute(query, {"outbox_id": claimed.outbox_id, "fence": claimed.fence, "now": now}).first() is None:
+    wanted = {"outbox_id": claimed.outbox_id, "fence": claimed.fence, "now": now}
+    if _owned[conn.dialect.name].first(conn, wanted) is None:
         raise Conflict("the lease of this answer ran out")
-    conn.execute(_pending, {"row_id": claimed.attempt_id, "set_now": now, "set_recipients": list(delivery_ids)})
+    _pending.run(conn, {"row_id": claimed.attempt_id, "set_now": now, "set_recipients": list(delivery_ids)})
     item = Evidence(fact=Fact.FINAL_DOT_PENDING, round=claimed.round, attempt=claimed.attempt, at=now, source="system")
     is_only = len(claimed.deliveries) == 1
     return claimed.knowing(
@@ -219,12 +222,12 @@ def cross_line_of_doubt(
     )
 
 
-_finish_attempt = (
+_finish_attempt = Hot(
     sa.update(attempt)
     .where(attempt.c.id == sa.bindparam("row_id"))
     .values(state="finished", ended_at=sa.bindparam("set_now"))
 )
-_leave = (
+_leave = Hot(
     sa.update(outbox)
     .where(
         outbox.c.id == sa.bindparam("row_id"),
@@ -263,11 +266,11 @@ def finish(
             over = Evidence(fact=Fact.GAVE_UP, round=claimed.round, at=now, source="system")
             known = deliveries.append(conn, keys, known, over, now=now, is_only=is_only)
         changed.append(known)
-    conn.execute(_finish_attempt, {"row_id": claimed.attempt_id, "set_now": now})
+    _finish_attempt.run(conn, {"row_id": claimed.attempt_id, "set_now": now})
     after = claimed.knowing(changed).deliveries.values()
     state = deliveries.standing_of((item.is_open, item.verdict.detail) for item in after)
-    conn.execute(
-        _leave,
+    _leave.run(
+        conn,
         {
             "row_id": claimed.outbox_id,
             "its_fence": claimed.fence,
@@ -469,6 +472,7 @@ def next_due_at(conn: Connection) -> datetime | None:
 
 def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[int, int]) -> list[Claimed]:
     known = deliveries.dossiers(conn, [row["message_id"] for row in rows])
+    small = ledger.read_small_many(conn, [row["bytes_digest"] for row in rows])
     claimed = [
         Claimed(
             outbox_id=row["id"],
@@ -482,6 +486,7 @@ def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[
             nonce=row["nonce"],
             ticket_id=known[row["message_id"]][0].ticket_id,
             bytes_digest=row["bytes_digest"],
+            small_raw=small.get(row["bytes_digest"]),
             first_due_at=row["first_due_at"],
             give_up_at=row["give_up_at"],
             deliveries={item.id: item for item in known[row["message_id"]]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import structlog
@@ -25,12 +25,15 @@ from gateway.outbox.worker import Road
 
 log = structlog.get_logger("gatehouse.accounts")
 
+FRESH_SECONDS = 1.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Open:
     version: int
     road: Road
     sender: SmtpSender
+    seen_at: float  #: monotonic seconds: when the configuration was last compared
 
 
 class Accounts:
@@ -53,20 +56,28 @@ class Accounts:
         return found, configuration(found)
 
     async def road(self, channel_id: int) -> Road:
-        """Return the open way out of a channel. Raises ValueError where its configuration has none."""
+        """Return the open way out of a channel, at most a second behind its configuration.
+
+        Raises ValueError where that has none.
+        """
+        fresh = self._open.get(channel_id)
+        if fresh is not None and self.clock.monotonic() - fresh.seen_at < FRESH_SECONDS:
+            return fresh.road
         try:
             found, config = await self.channel(channel_id)
         except NotFound as error:
             raise ValueError("the channel is gone") from error
         async with self._lock:
             known = self._open.get(channel_id)
+            now = self.clock.monotonic()
             if known is not None and known.version == found.version:
+                self._open[channel_id] = replace(known, seen_at=now)
                 return known.road
             if config.smtp is None:
                 raise ValueError("the channel has no SMTP server")
             sender = SmtpSender(config, tokens=self.tokens(found, config.smtp, "smtp"))
             road = Road(channel_id=channel_id, config=config, sender=sender)
-            self._open[channel_id] = _Open(version=found.version, road=road, sender=sender)
+            self._open[channel_id] = _Open(version=found.version, road=road, sender=sender, seen_at=now)
             if known is not None:
                 await known.sender.close()
             return road

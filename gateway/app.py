@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from gateway.supervisor import Supervisor
 log = structlog.get_logger("gatehouse.app")
 
 STOP_SECONDS = 15.0
+#: The store's writer lets go of the interpreter at each query; at the default of 5 ms it waits longer than it works.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,7 @@ async def open_house(config: Config, *, clock: Clock | None = None) -> AsyncIter
     clock = clock or Clock()
     node = config.node or f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
+        sys.setswitchinterval(SWITCH_SECONDS)
         db = open_database(config.store, clock=clock)
         stack.push_async_callback(db.close)
         before, after = await upgrade(db)

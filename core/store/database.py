@@ -18,11 +18,11 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2 as sqlite
@@ -93,7 +93,10 @@ class _Work:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    done: Future[Any] = field(default_factory=Future)
+    done: asyncio.Future[Any]
+
+
+_Result = tuple[_Work, Any, BaseException | None]
 
 
 class SqliteDatabase:
@@ -123,11 +126,10 @@ class SqliteDatabase:
         return self._engine
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.wrap_future(self._submit(function, args, kwargs))
+        return cast(T, await self._submit(function, args, kwargs))
 
     async def write_all(self, jobs: Sequence[Job]) -> list[Any]:
-        futures = [asyncio.wrap_future(self._submit(*job)) for job in jobs]
-        return await asyncio.gather(*futures, return_exceptions=True)
+        return await asyncio.gather(*(self._submit(*job) for job in jobs), return_exceptions=True)
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -143,11 +145,13 @@ class SqliteDatabase:
         self._engine.dispose()
         os.close(self._lock)
 
-    def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    def _submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
         if self._is_broken:
             raise StoreError("the store failed and is closed; the process has to be restarted", is_final=True)
         self._loop = asyncio.get_running_loop()
-        work = _Work(function, args, kwargs)
+        work = _Work(function, args, kwargs, self._loop.create_future())
         self._queue.put(work)
         return work.done
 
@@ -164,7 +168,7 @@ class SqliteDatabase:
             while (first := self._queue.get()) is not None:
                 batch = [first]
                 is_last = self._fill(batch)
-                self._commit(conn, [work for work in batch if work.done.set_running_or_notify_cancel()])
+                self._tell(self._commit(conn, batch))
                 if is_last:
                     return
 
@@ -180,32 +184,38 @@ class SqliteDatabase:
             batch.append(work)
         return False
 
-    def _commit(self, conn: Connection, batch: list[_Work]) -> None:
-        results: list[tuple[_Work, Any, BaseException | None]] = []
+    def _commit(self, conn: Connection, batch: list[_Work]) -> list[_Result]:
         try:
             with conn.begin():
-                for work in batch:
-                    results.append((work, *_run_in_savepoint(conn, work)))
+                return [(work, *_run_in_savepoint(conn, work)) for work in batch]
         except BaseException as error:  # noqa: BLE001 - the futures carry it to whoever waits
-            self._fail(batch, error)
-            return
-        for work, value, failure in results:
-            if failure is None:
-                work.done.set_result(value)
-            else:
-                work.done.set_exception(failure)
+            failure = self._failure(error)
+            return [(work, None, failure) for work in batch]
 
-    def _fail(self, batch: list[_Work], error: BaseException) -> None:
+    def _failure(self, error: BaseException) -> StoreError:
         is_final = isinstance(error, DBAPIError) and _is_io_error(error.orig)
         log.error("store.commit_failed", exc_info=error)
         if is_final:
             self._is_broken = True
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self.broken.set)
-        for work in batch:
-            failure = StoreError(f"the store could not commit: {error}", is_final=is_final)
-            failure.__cause__ = error
-            work.done.set_exception(failure)
+        failure = StoreError(f"the store could not commit: {error}", is_final=is_final)
+        failure.__cause__ = error
+        return failure
+
+    def _tell(self, results: list[_Result]) -> None:
+        """Wake the loop once for the whole batch; where it is closed nobody waits any more."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._resolve, results)
+
+    def _resolve(self, results: list[_Result]) -> None:
+        if self._is_broken:
+            self.broken.set()
+        for work, value, failure in results:
+            if work.done.cancelled():
+                continue
+            if failure is None:
+                work.done.set_result(value)
+            else:
+                work.done.set_exception(failure)
 
 
 def check_sqlite_version(version: tuple[int, ...]) -> None:
@@ -218,18 +228,22 @@ def check_sqlite_version(version: tuple[int, ...]) -> None:
 
 
 def _run_in_savepoint(conn: Connection, work: _Work) -> tuple[Any, BaseException | None]:
-    savepoint = conn.begin_nested()
+    """Run one job so that its failure undoes only itself.
+
+    The savepoint is spoken straight to the driver: through SQLAlchemy it costs as much as three queries.
+    """
+    raw = conn.connection.driver_connection
+    assert raw is not None
+    raw.execute("SAVEPOINT job")
     try:
         value = work.function(conn, *work.args, **work.kwargs)
-    except DBAPIError as error:
-        if _is_io_error(error.orig) or not savepoint.is_active:  # SQLite rolled the whole transaction back
-            raise
-        savepoint.rollback()
+    except Exception as error:
+        if not raw.in_transaction or (isinstance(error, DBAPIError) and _is_io_error(error.orig)):
+            raise  # SQLite rolled everything back, or the disk fails: the whole batch is lost
+        raw.execute("ROLLBACK TO job")
+        raw.execute("RELEASE job")
         return None, error
-    except Exception as error:  # noqa: BLE001 - the future carries it to the caller
-        savepoint.rollback()
-        return None, error
-    savepoint.commit()
+    raw.execute("RELEASE job")
     return value, None
 
 

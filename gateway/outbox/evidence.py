@@ -53,12 +53,12 @@ def facts_of(mail: Mail, *, round_number: int, at: datetime) -> Iterator[tuple[s
 
 def of_outcome(outcome: Outcome, *, round_number: int, attempt: int, at: datetime) -> Evidence:
     """Return what one try brought for one recipient, as evidence."""
-    judged = classify(outcome.enhanced, outcome.code, outcome.text)
-    reason = outcome.fault or judged.word
     if outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.IN_DOUBT):
         reason = ""
     elif outcome.kind is OutcomeKind.UNREACHABLE:
         reason = "not_reachable"
+    else:
+        reason = outcome.fault or classify(outcome.enhanced, outcome.code, outcome.text).word
     return Evidence(
         fact=OUTCOMES[outcome.kind],
         round=round_number,

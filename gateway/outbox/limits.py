@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+TIDY_EVERY = timedelta(seconds=5)
 EPOCH = datetime.min.replace(tzinfo=UTC)
 
 
@@ -82,13 +83,15 @@ class Pacer:
     limits: Mapping[str, tuple[Limit, ...]]
     _states: dict[tuple[str, Limit], Gcra] = field(default_factory=dict)
     _last_department: str = ""
+    _tidied_at: datetime | None = None
 
     def take(self, due: Iterable[Due], now: datetime, room: int) -> Turn:
         """Return at most ``room`` items that may go now and count them as gone.
 
         Ask again once these are done, at ``look_again_at``, and when something new is due.
         """
-        self._tidy(now)
+        if self._tidied_at is None or not self._tidied_at <= now < self._tidied_at + TIDY_EVERY:
+            self._tidy(now)
         ready = sorted((item for item in due if item.due_at <= now), key=lambda item: (item.due_at, item.id))
         queues: dict[str, deque[Due]] = defaultdict(deque)
         conversations: dict[str, deque[int]] = defaultdict(deque)
@@ -133,6 +136,7 @@ class Pacer:
 
     def _tidy(self, now: datetime) -> None:
         """Forget idle keys, and cut what a clock that went back left further ahead than any burst could."""
+        self._tidied_at = now
         self._states = {
             each: replace(state, due_at=min(state.due_at, now + state.limit.spacing * state.limit.burst))
             for each, state in self._states.items()

@@ -25,7 +25,6 @@ from core.keys import Keys
 from core.outbox import Claimed, Waiting
 from core.store.blobs import BlobDamaged, Blobs
 from core.store.database import Database
-from core.store.raws import read_raw
 from core.store.schema import channel
 from gateway.channels.contract import Handover, Outcome, OutcomeKind, Sender
 from gateway.channels.email_config import EmailConfig
@@ -94,7 +93,8 @@ class OutboxWorker:
         self._node = node
         self._is_sole_owner = is_sole_owner
         self._rng = rng
-        self._pacer = Pacer(limits=LIMITS if limits is None else limits)
+        self._limits = dict(LIMITS if limits is None else limits)
+        self._pacer = Pacer(limits=self._limits)
         self._in_hand: dict[int, Claimed] = {}
         self._faults: dict[int, int] = {}
         self._noted: dict[int, datetime] = {}
@@ -178,7 +178,7 @@ class OutboxWorker:
         crossed = claimed
         try:
             road = await self._roads.road(claimed.channel_id)
-            content = await read_raw(self._db, self._blobs, claimed.bytes_digest)
+            content = claimed.small_raw or await self._blobs.get(claimed.bytes_digest)
         except BlobDamaged:
             outcomes = dict.fromkeys(
                 by_address, Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="store", text="the stored mail is damaged")
@@ -315,6 +315,12 @@ class OutboxWorker:
             moved += outbox.overdue(conn, self._keys, channel_id=row["id"], after=config.delayed_after, now=now)
             if config.in_doubt == "resend-once":
                 resending.append(row["id"])
+            self._limits.pop(f"account-{row['id']}", None)
+            if config.smtp is not None and config.smtp.per_hour:
+                hourly = Limit(
+                    per=timedelta(hours=1), count=config.smtp.per_hour, burst=max(1, config.smtp.per_hour // 10)
+                )
+                self._limits[f"account-{row['id']}"] = (hourly,)
         for message_id in outbox.resend_once(conn, channels=resending, waited=RESEND_ONCE_AFTER, now=now):
             outbox.send_again(conn, self._keys, message_id, actor="system: resend-once", now=now)
             moved += 1

@@ -1,0 +1,59 @@
+"""Statements that run for every mail: compiled once, then spoken straight to the SQLite driver.
+
+SQLAlchemy still writes the SQL and binds the values; what is left out is its per-call machinery, which costs ten times
+what the query does. On PostgreSQL a hot statement runs the ordinary way. Results come as plain tuples of the driver, so
+only columns that need no conversion (integers, text) may be selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.sql.expression import Executable
+
+_SQLITE = SQLiteDialect_pysqlite()
+
+
+class Hot:
+    """One statement with named parameters; ``columns`` are those that an INSERT gives values for."""
+
+    def __init__(self, statement: Executable, *, columns: Sequence[str] = ()) -> None:
+        self._statement = statement
+        compiled: Any = statement.compile(dialect=_SQLITE, column_keys=list(columns) or None)  # type: ignore[attr-defined]
+        self._sql: str = compiled.string
+        names: list[str] = list(compiled.positiontup or ())
+        processors: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
+        fixed: Mapping[str, Any] = compiled.params
+        self._slots = [(name, processors.get(name), fixed.get(name)) for name in names]
+
+    def run(self, conn: Connection, values: Mapping[str, Any]) -> int:
+        """Execute; return how many rows it changed."""
+        if conn.dialect.name != "sqlite":
+            return conn.execute(self._statement, values).rowcount
+        return int(self._cursor(conn, values).rowcount)
+
+    def first(self, conn: Connection, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Execute; return the first row, or None."""
+        if conn.dialect.name != "sqlite":
+            row = conn.execute(self._statement, values).first()
+            return tuple(row) if row is not None else None
+        row = self._cursor(conn, values).fetchone()
+        return row if row is None else tuple(row)
+
+    def rows(self, conn: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute; return every row."""
+        if conn.dialect.name != "sqlite":
+            return [tuple(row) for row in conn.execute(self._statement, values)]
+        return list(self._cursor(conn, values).fetchall())
+
+    def _cursor(self, conn: Connection, values: Mapping[str, Any]) -> Any:
+        bound = [
+            (value if process is None else process(value))
+            for name, process, default in self._slots
+            for value in (values.get(name, default),)
+        ]
+        driver: Any = conn.connection.driver_connection
+        return driver.execute(self._sql, bound)

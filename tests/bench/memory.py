@@ -1,0 +1,5 @@
+from collections.abc import AsyncIterator
+from typing import Any
+import argparse
+async def run(options: argparse.Namespace) -> AsyncIterator[dict[str, Any]]:
+    yield {}
