@@ -142,9 +142,14 @@ def _recipient(report: DeliveryReport, view: MessageView) -> Recipient:
     }
     return Recipient(
         report=report,
-        advice=[ADVICE[action] for action in actions if action in ADVICE],
+        advice=[ADVICE[action] for action in actions if action in ADVICE and not _is_said(action, report)],
         buttons=frozenset(name for name, is_offered in offered.items() if is_offered),
     )
+
+
+def _is_said(action: verdicts.Action, report: DeliveryReport) -> bool:
+    """Whether the words above the list say it already."""
+    return action is verdicts.Action.OTHER_ROAD and "another way" in report.report.what_to_do
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 // Moments in the reader's own time zone, ages that grow while one looks.
 
 const LONG = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const SHORT = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const EVERY_MS = 20_000;
 let clock = null;
@@ -10,7 +11,8 @@ export function tellTimes() {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
     element.title = LONG.format(moment);
-    element.textContent = element.dataset.style === "age" ? age(moment) : SHORT.format(moment);
+    const style = element.dataset.style;
+    element.textContent = style === "age" ? age(moment) : (style === "exact" ? EXACT : SHORT).format(moment);
   }
   clock ??= setInterval(tellTimes, EVERY_MS);
 }
