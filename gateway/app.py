@@ -64,6 +64,7 @@ async def open_house(config: Config, *, clock: Clock | None = None) -> AsyncIter
         keys = core_keys.load_or_make(config.key_file)
         await db.write(core_keys.check_owner, keys)
         blobs = open_blobs(config.blobs)
+        stack.callback(blobs.close)
         hub = Hub()
         parsers = Parsers(count=config.parsers, spool=blobs.spool)
         stack.push_async_callback(parsers.close)

@@ -101,7 +101,9 @@ async def _blobs(config: Config) -> Finding:
     try:
         blobs = open_blobs(config.blobs)
         digest = await blobs.put(content)
-        if digest != hashlib.sha256(content).hexdigest() or await blobs.get(digest) != content:
+        is_same = digest == hashlib.sha256(content).hexdigest() and await blobs.get(digest) == content
+        blobs.close()
+        if not is_same:
             return Finding(what="blobs", words=f"{config.blobs} does not give back what was written", is_well=False)
     except OSError as error:
         return Finding(what="blobs", words=f"{config.blobs}: {error.strerror}", is_well=False)

@@ -58,9 +58,8 @@ async def until_stopped(house: House) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(house) as failed:
-        waiting = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait([waiting, failed], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        failed.add_done_callback(lambda _failed: stop.set())
+        await stop.wait()
         if failed.done():
             failed.result()
         say("stopping")

@@ -7,9 +7,11 @@ either nothing under that name or all of it (F-K03). Small raws live in a databa
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -31,23 +33,39 @@ class Blobs(Protocol):
     async def adopt(self, path: Path, digest: str) -> None:
         """Take over a file that a parser process wrote and synced under ``spool``."""
 
+    def close(self) -> None: ...
+
     @property
     def spool(self) -> Path:
         """A folder on the same file system, for files on their way in."""
 
 
 class LocalBlobs:
-    """A folder with 256 subfolders. Opening it removes what a crash left half written."""
+    """A folder with 256 subfolders. Several processes may share it; each has a spool of its own.
+
+    Opening it removes what dead processes left half written: their spools are locked by nobody any more.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._spool = root / "spool"
-        self._spool.mkdir(parents=True, exist_ok=True)
-        for orphan in self._spool.iterdir():
-            orphan.unlink()
+        spools = root / "spool"
+        spools.mkdir(parents=True, exist_ok=True)
+        self._spool = spools / secrets.token_hex(8)
+        self._spool.mkdir()
+        self._lock = _lock_folder(self._spool)
+        for other in spools.iterdir():
+            if other != self._spool and (orphan := _lock_folder(other)) is not None:
+                shutil.rmtree(other, ignore_errors=True)
+                os.close(orphan)
         for number in range(256):
             (root / f"{number:02x}").mkdir(exist_ok=True)
         _sync_folder(root)
+
+    def close(self) -> None:
+        """Give the spool back."""
+        shutil.rmtree(self._spool, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
     @property
     def spool(self) -> Path:
@@ -96,6 +114,17 @@ def write_synced(folder: Path, content: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return path
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Lock a spool for the life of this process; None where another process holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _sync_folder(folder: Path) -> None:

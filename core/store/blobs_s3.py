@@ -21,6 +21,9 @@ class S3Blobs:
         self._store = store or S3Store.from_url(place)
         self._folder = tempfile.TemporaryDirectory(prefix="gatehouse-spool-")
 
+    def close(self) -> None:
+        self._folder.cleanup()
+
     @property
     def spool(self) -> Path:
         return Path(self._folder.name)
