@@ -105,6 +105,7 @@ _due = (
     .where(
         ledger.c.channel_id == sa.bindparam("channel_id"),
         ledger.c.state == "received",
+        ledger.c.attempts <= sa.bindparam("most"),
         sa.or_(ledger.c.next_attempt_at.is_(None), ledger.c.next_attempt_at <= sa.bindparam("now")),
         ledger.c.id.not_in(sa.bindparam("busy", expanding=True)),
     )
@@ -119,12 +120,22 @@ _count_attempt = (
 )
 
 
-def claim(conn: Connection, channel_id: int, *, limit: int, now: datetime, busy: Sequence[int] = ()) -> list[Work]:
+def claim(
+    conn: Connection,
+    channel_id: int,
+    *,
+    limit: int,
+    now: datetime,
+    busy: Sequence[int] = (),
+    is_fresh_only: bool = False,
+) -> list[Work]:
     """Count an attempt for the next rows and return them, oldest first (I7: before the parser sees them).
 
     A row whose reading ended badly before comes alone, so that it cannot draw its neighbours into the quarantine.
+    ``is_fresh_only`` leaves such rows out.
     """
-    found = conn.execute(_due, {"channel_id": channel_id, "now": now, "limit": limit, "busy": list(busy)}).all()
+    wanted = {"channel_id": channel_id, "now": now, "limit": limit, "busy": list(busy)}
+    found = conn.execute(_due, wanted | {"most": 0 if is_fresh_only else MAX_ATTEMPTS}).all()
     ids = [row.id for row in itertools.takewhile(lambda row: row.attempts == 0, found)] or [row.id for row in found[:1]]
     if not ids:
         return []

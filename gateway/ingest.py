@@ -33,6 +33,7 @@ from gateway.settle import ChannelView, Settled, settle
 log = structlog.get_logger("gatehouse.ingest")
 
 BATCH = 64
+SUSPECTS = 2  # rows with a failed attempt that are in hand at once: no more can be blamed for the next crash
 CHUNK = 8  # mails that one child reads in a row: fewer passes through the pipe
 POLL_SECONDS = 5.0
 
@@ -96,7 +97,8 @@ class Ingest:
         if not leases.holds(conn, self._lease, clock=self._db.clock):
             raise LeaseLost(f"another node owns channel {self._view.channel_id}")
         now = self._db.clock.now()
-        return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy)
+        is_full = len(busy) >= SUSPECTS
+        return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy, is_fresh_only=is_full)
 
     async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read] | None:
         """Read rows together; None when one of them ended the child, and each has to be tried alone."""
