@@ -160,7 +160,8 @@ async def _mails(rig: Rig, seconds: float) -> None:
     """Customers write all the time, whether or not somebody is there."""
     while True:
         known = list(rig.truth.mails.values())
-        answered = [(asked.header, asked.to[0]) for asked in rig.truth.answers.values() if asked.to and asked.header]
+        # only who got an answer can reply to it: a reply settles a doubt as sent
+        answered = [(accept.header, accept.recipients[0]) for accept in rig.truth.accepts()]
         await rig.offer(rig.writer.any(known, answered[-50:]))
         await asyncio.sleep(rig.rng.expovariate(4 / seconds))
 

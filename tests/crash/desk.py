@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from core import channels, ledger, outbox
 from core.access import SYSTEM
@@ -207,8 +208,11 @@ class _Desk:
         """Answer when ``rows`` mails are in the ledger and nothing is left to read or to hand over."""
         with self._house.hub.subscribe("events", "outbox") as waiter:
             while True:
-                counts = await self._house.db.read(_counts)
-                if counts["rows"] >= rows and not counts["unread"] and not counts["unsent"]:
+                try:
+                    counts = await self._house.db.read(_counts)
+                except (DBAPIError, OSError):
+                    counts = {}  # the server of the store is away: ask again
+                if counts and counts["rows"] >= rows and not counts["unread"] and not counts["unsent"]:
                     return counts
                 await wait(waiter, REST_SECONDS)
 

@@ -29,7 +29,7 @@ from core.failpoints import failpoint
 from core.keys import Keys
 from core.ledger import Work
 from core.outbox import Claimed
-from core.store.schema import delivery, ledger, ticket
+from core.store.schema import ledger, ticket
 from gateway.channels import imap_folder
 from gateway.channels.contract import Handover, OutcomeKind, Place
 from gateway.ingest import Ingest, Read
@@ -164,12 +164,14 @@ def _sent_too_early() -> None:
 
     def cross_and_cheer(
         conn: Connection, keys: Keys, claimed: Claimed, delivery_ids: Sequence[int], *, clock: Clock
-    ) -> None:
-        cross(conn, keys, claimed, delivery_ids, clock=clock)
+    ) -> Claimed:
+        crossed = cross(conn, keys, claimed, delivery_ids, clock=clock)
         now = clock.now()
-        for delivery_id in delivery_ids:
-            item = Evidence(fact=Fact.ACCEPTED, round=claimed.round, attempt=claimed.attempt, at=now, source="smtp")
-            core.deliveries.record(conn, keys, delivery_id, item, now=now)
+        item = Evidence(fact=Fact.ACCEPTED, round=claimed.round, attempt=claimed.attempt, at=now, source="smtp")
+        return crossed.knowing(
+            core.deliveries.append(conn, keys, crossed.deliveries[number], item, now=now, is_only=False)
+            for number in delivery_ids
+        )
 
     _set(core.outbox, "cross_line_of_doubt", cross_and_cheer)
 
@@ -190,23 +192,14 @@ def _new_message_id() -> None:
 
 def _repeat_accepted() -> None:
     """19: the next attempt goes to everybody again."""
-    collect = core.outbox._claimed
-
-    def collect_all(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[int, int]) -> list[Claimed]:
-        everybody = []
-        for item in collect(conn, rows, attempt_ids):
-            query = sa.select(delivery.c.id, delivery.c.address).where(delivery.c.message_id == item.message_id)
-            everybody.append(replace(item, recipients={row.id: row.address for row in conn.execute(query)}))
-        return everybody
-
-    _set(core.outbox, "_claimed", collect_all)
+    _set(Claimed, "open_addresses", property(lambda self: {item.address: item.id for item in self.deliveries.values()}))
 
 
 def _no_fence() -> None:
     """22: a lease is taken and never asked about again."""
 
-    def cross(conn: Connection, keys: Keys, claimed: Claimed, delivery_ids: Sequence[int], *, clock: Clock) -> None:
-        """Nothing is checked."""
+    def cross(_conn: Connection, _keys: Keys, claimed: Claimed, *_args: Any, **_more: Any) -> Claimed:
+        return claimed
 
     _set(core.outbox, "cross_line_of_doubt", cross)
     _set(leases, "holds", lambda *_args, **_more: True)
