@@ -37,7 +37,8 @@ async def serve(config: Config) -> None:
 async def listening(house: House, stage: Stage | None = None) -> AsyncIterator[str]:
     """Serve the console and the API; give the address that browsers use."""
     async with web_application(house, stage) as application:
-        runner = web.AppRunner(application, shutdown_timeout=5.0, access_log=None)
+        # A browser that leaves ends its event stream at once, not at the next ping.
+        runner = web.AppRunner(application, shutdown_timeout=5.0, access_log=None, handler_cancellation=True)
         await runner.setup()
         try:
             site = web.TCPSite(runner, house.config.host, house.config.port)
