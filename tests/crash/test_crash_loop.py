@@ -69,9 +69,7 @@ async def test_few_suspects_are_in_hand_at_once_and_fresh_mail_overtakes_them(
             await house.db.write(_arrive, house, [MAILS], attempts=0)
             fresh = asyncio.ensure_future(reader.run_once(group))
             async with asyncio.timeout(10):
-                while (
-                    calls.qsize() <= SUSPECTS
-                ):  # the parser is asked once for each suspect, and then for the fresh one
+                while calls.qsize() <= SUSPECTS:  # one call for each suspect, then the fresh one
                     asked.clear()
                     await asked.wait()
             fresh.cancel()
