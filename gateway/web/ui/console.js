@@ -4,7 +4,7 @@ import { keepDetailsOpen } from "./morph.js";
 import { listen } from "./live.js";
 import { tellTimes } from "./times.js";
 import { watchComposers } from "./composer.js";
-import { submitOnChange } from "./forms.js";
+import { showWhatHolds, submitOnChange } from "./forms.js";
 
 keepDetailsOpen(htmx);
 tellTimes();
@@ -15,4 +15,5 @@ if (document.body.dataset.live) listen(htmx, document.body.dataset.live);
 document.addEventListener("htmx:after:swap", () => {
   tellTimes();
   watchComposers();
+  showWhatHolds();
 });

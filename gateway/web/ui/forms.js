@@ -13,3 +13,11 @@ export function submitOnChange() {
     }
   }, true);
 }
+
+/** A list that somebody has used keeps its choice when the page is drawn again: show what holds now. */
+export function showWhatHolds() {
+  for (const list of document.querySelectorAll(".controls select")) {
+    if (list === document.activeElement) continue;
+    for (const option of list.options) option.selected = option.defaultSelected;
+  }
+}

@@ -1,4 +1,4 @@
-// A refreshed part keeps what the reader has opened, and says once what has changed.
+// A refreshed part keeps what the reader has opened.
 
 /** An open <details> stays open when its part of the page is drawn again. */
 export function keepDetailsOpen(htmx) {
