@@ -56,6 +56,7 @@ class Imap(Account):
 class Smtp(Account):
     connections: Annotated[int, Field(ge=1, le=32)] = 4
     dsn: bool = True
+    notify_success: bool = False  #: ask for a report of success too: one more mail into the mailbox for each answer
     final_reply_seconds: Annotated[float, Field(gt=0, le=1800)] = 600.0  #: RFC 5321 section 4.5.3.2.6
     per_hour: int | None = None  #: R5.10
 

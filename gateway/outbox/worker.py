@@ -46,6 +46,8 @@ LOOK = 256  # due rows that are looked at in one go
 IN_HAND = 64  # answers handed over at once
 ROOM = 16  # places that have to be free before the store is asked for more
 RESEND_ONCE_AFTER = timedelta(minutes=15)
+NOTIFY_TROUBLE = "FAILURE,DELAY"  # RFC 3461 section 4.1
+NOTIFY_ALL = "SUCCESS,FAILURE,DELAY"
 FAULT_BACKOFF = Backoff(initial=timedelta(seconds=30), factor=2.0, cap=timedelta(minutes=30))
 #: Against mistakes more than against storms: one person, one domain.
 LIMITS = {
@@ -213,6 +215,7 @@ class OutboxWorker:
             recipients=recipients,
             content=content,
             envelope_id=signed(Purpose.ENVELOPE),
+            notify=NOTIFY_ALL if road.config.smtp and road.config.smtp.notify_success else NOTIFY_TROUBLE,
         )
 
     async def _record(
