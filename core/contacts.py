@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from core.ids import public_id
+from core.store.hot import Hot
 from core.store.schema import contact, identity, participant
 
 
@@ -20,19 +22,23 @@ class Identity:
     address: str
 
 
-_find = sa.select(identity.c.id, identity.c.contact_id, identity.c.key, identity.c.address).where(
-    identity.c.kind == sa.bindparam("kind"), identity.c.key == sa.bindparam("key")
+_find = Hot(
+    sa.select(identity.c.id, identity.c.contact_id, identity.c.key, identity.c.address).where(
+        identity.c.kind == sa.bindparam("kind"), identity.c.key == sa.bindparam("key")
+    )
 )
 
 
 def find(conn: Connection, kind: str, key: str) -> Identity | None:
     """``key`` is canonical already: two keys that differ are two people (T-A12)."""
-    row = conn.execute(_find, {"kind": kind, "key": key}).mappings().first()
-    return Identity(**row) if row else None
+    row = _find.first(conn, {"kind": kind, "key": key})
+    return Identity(id=row[0], contact_id=row[1], key=row[2], address=row[3]) if row else None
 
 
-_add_contact = sa.insert(contact).returning(contact.c.id)
-_add_identity = sa.insert(identity).returning(identity.c.id)
+_add_contact = Hot(sa.insert(contact).returning(contact.c.id), columns=("public_id", "name", "created_at"))
+_add_identity = Hot(
+    sa.insert(identity).returning(identity.c.id), columns=("contact_id", "kind", "key", "address", "is_verified")
+)
 
 
 def find_or_add(conn: Connection, kind: str, key: str, *, address: str, name: str, now: datetime) -> Identity:
@@ -40,11 +46,15 @@ def find_or_add(conn: Connection, kind: str, key: str, *, address: str, name: st
     known = find(conn, kind, key)
     if known:
         return known
-    contact_id = conn.execute(_add_contact, {"public_id": public_id(), "name": name, "created_at": now}).scalar_one()
-    identity_id = conn.execute(
-        _add_identity, {"contact_id": contact_id, "kind": kind, "key": key, "address": address, "is_verified": False}
-    ).scalar_one()
+    contact_id = _new_id(_add_contact.first(conn, {"public_id": public_id(), "name": name, "created_at": now}))
+    values = {"contact_id": contact_id, "kind": kind, "key": key, "address": address, "is_verified": False}
+    identity_id = _new_id(_add_identity.first(conn, values))
     return Identity(id=identity_id, contact_id=contact_id, key=key, address=address)
+
+
+def _new_id(row: tuple[Any, ...] | None) -> int:
+    assert row is not None  # INSERT … RETURNING gives a row or raises
+    return int(row[0])
 
 
 def suppress(conn: Connection, identity_id: int, *, why: str, now: datetime) -> None:
@@ -58,18 +68,20 @@ def suppress(conn: Connection, identity_id: int, *, why: str, now: datetime) -> 
 
 def lift_suppression(conn: Connection, identity_id: int) -> None:
     """A mail from the address proves that it lives."""
-    conn.execute(_lift, {"its_id": identity_id})
+    _lift.run(conn, {"its_id": identity_id})
 
 
-_lift = (
+_lift = Hot(
     sa.update(identity)
     .where(identity.c.id == sa.bindparam("its_id"), identity.c.suppressed_at.is_not(None))
     .values(suppressed_at=None, suppressed_why="")
 )
-_takes_part = sa.select(participant.c.is_confirmed).where(
-    participant.c.ticket_id == sa.bindparam("ticket_id"), participant.c.identity_id == sa.bindparam("identity_id")
+_takes_part = Hot(
+    sa.select(participant.c.is_confirmed).where(
+        participant.c.ticket_id == sa.bindparam("ticket_id"), participant.c.identity_id == sa.bindparam("identity_id")
+    )
 )
-_join = sa.insert(participant)
+_join = Hot(sa.insert(participant), columns=("ticket_id", "identity_id", "role", "is_confirmed"))
 _confirm = (
     sa.update(participant)
     .where(
@@ -81,23 +93,25 @@ _confirm = (
 
 def add_participant(conn: Connection, ticket_id: int, identity_id: int, *, role: str, is_confirmed: bool) -> None:
     """Note that somebody takes part; one who was confirmed stays confirmed."""
-    known = conn.execute(_takes_part, {"ticket_id": ticket_id, "identity_id": identity_id}).first()
+    known = _takes_part.first(conn, {"ticket_id": ticket_id, "identity_id": identity_id})
     if known is None:
         row = {"ticket_id": ticket_id, "identity_id": identity_id, "role": role, "is_confirmed": is_confirmed}
-        conn.execute(_join, row)
-    elif is_confirmed and not known.is_confirmed:
+        _join.run(conn, row)
+    elif is_confirmed and not known[0]:
         conn.execute(_confirm, {"its_ticket": ticket_id, "its_identity": identity_id})
 
 
-_is_participant = sa.select(participant.c.ticket_id).where(
-    participant.c.ticket_id == sa.bindparam("ticket_id"),
-    participant.c.identity_id == sa.bindparam("identity_id"),
-    participant.c.is_confirmed,
+_is_participant = Hot(
+    sa.select(participant.c.ticket_id).where(
+        participant.c.ticket_id == sa.bindparam("ticket_id"),
+        participant.c.identity_id == sa.bindparam("identity_id"),
+        participant.c.is_confirmed,
+    )
 )
 
 
 def is_participant(conn: Connection, ticket_id: int, identity_id: int) -> bool:
-    return conn.execute(_is_participant, {"ticket_id": ticket_id, "identity_id": identity_id}).first() is not None
+    return _is_participant.first(conn, {"ticket_id": ticket_id, "identity_id": identity_id}) is not None
 
 
 def participants(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from core.clock import Clock
 from core.store.database import now_of
+from core.store.hot import Hot
 from core.store.schema import lease
 
 
@@ -57,13 +58,13 @@ def release(conn: Connection, held: Lease, *, clock: Clock) -> None:
     )
 
 
-_holds = sa.select(lease.c.fence).where(
+_holding = sa.select(lease.c.fence).where(
     lease.c.name == sa.bindparam("name"), lease.c.fence == sa.bindparam("fence"), lease.c.until_at > sa.bindparam("now")
 )
+_holds = {"sqlite": Hot(_holding), "postgresql": Hot(_holding.with_for_update(read=True))}
 
 
 def holds(conn: Connection, held: Lease, *, clock: Clock) -> bool:
     """Whether the lease is still ours; on PostgreSQL the row is locked so that nobody takes over before the commit."""
-    query = _holds.with_for_update(read=True) if conn.dialect.name == "postgresql" else _holds
-    now = now_of(conn, clock)
-    return conn.execute(query, {"name": held.name, "fence": held.fence, "now": now}).first() is not None
+    wanted = {"name": held.name, "fence": held.fence, "now": now_of(conn, clock)}
+    return _holds[conn.dialect.name].first(conn, wanted) is not None

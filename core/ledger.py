@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from core import events
 from core.errors import Conflict, NotFound
 from core.ids import public_id
+from core.store.hot import Hot
 from core.store.schema import ledger, raw
 
 MAX_ATTEMPTS = 3
@@ -154,7 +155,7 @@ def lock(conn: Connection, ledger_id: int) -> sa.RowMapping:
     return row
 
 
-_finish = (
+_finish = Hot(
     sa.update(ledger)
     .where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == "received")
     .values(
@@ -188,8 +189,8 @@ def finish(
     subject: str = "",
 ) -> None:
     """End a row, once: raises Conflict when it has ended already (the guard of COMMIT 2)."""
-    done = conn.execute(
-        _finish,
+    changed = _finish.run(
+        conn,
         {
             "row_id": ledger_id,
             "set_outcome": outcome,
@@ -203,7 +204,7 @@ def finish(
             "set_now": now,
         },
     )
-    if done.rowcount != 1:
+    if changed != 1:
         raise Conflict("the ledger row has ended already")
 
 
@@ -270,10 +271,12 @@ _same_mail = sa.select(ledger.c.id, ledger.c.message_id, ledger.c.ticket_id).whe
     ledger.c.canonical_digest == sa.bindparam("digest"),
     ledger.c.outcome != "repeat",
 )
-_same_id = sa.select(ledger.c.id).where(
-    ledger.c.channel_id == sa.bindparam("channel_id"),
-    ledger.c.message_id_header == sa.bindparam("header"),
-    ledger.c.state == "done",
+_same_id = Hot(
+    sa.select(ledger.c.id).where(
+        ledger.c.channel_id == sa.bindparam("channel_id"),
+        ledger.c.message_id_header == sa.bindparam("header"),
+        ledger.c.state == "done",
+    )
 )
 _same_raw = sa.select(
     ledger.c.id,
@@ -299,7 +302,7 @@ def same_mail(conn: Connection, channel_id: int, canonical_digest: str) -> sa.Ro
 
 def is_id_used(conn: Connection, channel_id: int, message_id_header: str) -> bool:
     """Whether another mail of this mailbox carried the same Message-ID."""
-    return conn.execute(_same_id, {"channel_id": channel_id, "header": message_id_header}).first() is not None
+    return _same_id.first(conn, {"channel_id": channel_id, "header": message_id_header}) is not None
 
 
 def same_bytes(conn: Connection, work: Work) -> sa.Row[*tuple[Any, ...]] | None:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import NotFound
 from core.ids import public_id
+from core.store.hot import Hot
 from core.store.schema import agent, attachment, message, message_ref, ticket
 
 
@@ -27,47 +28,64 @@ class File:
     content_id: str | None = None
 
 
-_insert = sa.insert(message).returning(message.c.id)
-_insert_file = sa.insert(attachment)
+#: What a message has when the writer says nothing of it.
+DEFAULTS: dict[str, Any] = {
+    "is_held_aside": False,
+    "is_quiet": False,
+    "contact_id": None,
+    "agent_id": None,
+    "sender_state": "unknown",
+    "html": None,
+    "reply_html": None,
+    "quoted_text": "",
+    "signature_text": "",
+    "language": None,
+    "thread_index": None,
+    "raw_digest": None,
+    "ledger_id": None,
+    "date_at": None,
+}
+_insert = Hot(
+    sa.insert(message).returning(message.c.id), columns=[column.name for column in message.c if column.name != "id"]
+)
+_insert_file = Hot(sa.insert(attachment), columns=[column.name for column in attachment.c if column.name != "id"])
 
 
 def add(conn: Connection, values: dict[str, Any], files: Sequence[File] = ()) -> int:
     """Insert a message and its files; return its id. ``values`` are columns of ``message`` without ids."""
-    message_id = int(conn.execute(_insert, values | {"public_id": public_id()}).scalar_one())
-    if files:
-        rows = [
-            {
-                "public_id": public_id(),
-                "message_id": message_id,
-                "position": position,
-                "name": file.name,
-                "content_type": file.content_type,
-                "digest": file.digest,
-                "size_bytes": file.size_bytes,
-                "is_inline": file.is_inline,
-                "content_id": file.content_id,
-            }
-            for position, file in enumerate(files)
-        ]
-        conn.execute(_insert_file, rows)
+    row = _insert.first(conn, DEFAULTS | values | {"public_id": public_id()})
+    assert row is not None  # INSERT … RETURNING gives a row or raises
+    message_id = int(row[0])
+    for position, file in enumerate(files):
+        row_of_file = {
+            "public_id": public_id(),
+            "message_id": message_id,
+            "position": position,
+            "name": file.name,
+            "content_type": file.content_type,
+            "digest": file.digest,
+            "size_bytes": file.size_bytes,
+            "is_inline": file.is_inline,
+            "content_id": file.content_id,
+        }
+        _insert_file.run(conn, row_of_file)
     header = values.get("message_id_header")
     if header:
         add_ref(conn, values["channel_id"], header, message_id)
     return message_id
 
 
+_ref_columns = ("channel_id", "message_id_header", "message_id")
 _add_ref = {
-    "postgresql": postgresql.insert(message_ref).on_conflict_do_nothing(),
-    "sqlite": sqlite.insert(message_ref).on_conflict_do_nothing(),
+    "postgresql": Hot(postgresql.insert(message_ref).on_conflict_do_nothing(), columns=_ref_columns),
+    "sqlite": Hot(sqlite.insert(message_ref).on_conflict_do_nothing(), columns=_ref_columns),
 }
 
 
 def add_ref(conn: Connection, channel_id: int, message_id_header: str, message_id: int) -> None:
     """Note one more Message-ID by which a message is known."""
-    conn.execute(
-        _add_ref[conn.dialect.name],
-        {"channel_id": channel_id, "message_id_header": message_id_header, "message_id": message_id},
-    )
+    values = {"channel_id": channel_id, "message_id_header": message_id_header, "message_id": message_id}
+    _add_ref[conn.dialect.name].run(conn, values)
 
 
 def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, sa.RowMapping]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from core import events
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import ticket_code
+from core.store.hot import Hot
 from core.store.schema import agent, contact, department, message, ticket
 
 STATUSES = ("new", "open", "answered", "postponed", "resolved", "closed", "spam", "deleted")
@@ -61,14 +62,22 @@ def create(
         "updated_at": now,
         "last_in_at": now,
     }
-    ticket_id = int(conn.execute(_insert, values).scalar_one())
+    row = _insert.first(conn, values)
+    assert row is not None  # INSERT … RETURNING gives a row or raises
+    ticket_id = int(row[0])
     events.append(
         conn, events.TICKET_CREATED, now=now, ticket_id=ticket_id, department_id=department_id, channel_id=channel_id
     )
     return ticket_id
 
 
-_insert = sa.insert(ticket).returning(ticket.c.id)
+_insert = Hot(
+    sa.insert(ticket).returning(ticket.c.id),
+    columns=(
+        "code", "subject", "status", "department_id", "contact_id", "channel_id", "language", "linked_ticket_id",
+        "link_kind", "version", "created_at", "updated_at", "last_in_at",
+    ),
+)  # fmt: skip
 _by_id = sa.select(ticket).where(ticket.c.id == sa.bindparam("ticket_id"))
 
 
@@ -129,12 +138,12 @@ def counts(conn: Connection, departments: Collection[int] | None) -> dict[str, i
 def note_inbound(conn: Connection, row: sa.RowMapping, *, now: datetime) -> None:
     """A customer wrote: the ticket waits for us again, whatever it was."""
     status = row["status"] if row["status"] in ("new", "spam") else "open"
-    conn.execute(_touch, {"row_id": row["id"], "set_status": status, "set_now": now})
+    _touch.run(conn, {"row_id": row["id"], "set_status": status, "set_now": now})
     if status != row["status"]:
         _tell(conn, row, now=now, actor="system", data={"status": status, "was": row["status"]})
 
 
-_touch = (
+_touch = Hot(
     sa.update(ticket)
     .where(ticket.c.id == sa.bindparam("row_id"))
     .values(

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from core import contacts, deliveries, events, ledger, messages, outbox, tickets
 from core.contacts import Identity
 from core.delivery import Evidence, Fact
+from core.errors import Conflict
 from core.keys import Keys
 from core.store.schema import delivery, message, ticket
 from core.threading import Decision, Finding, Place, Sign, decide
@@ -79,7 +80,7 @@ def settle(
     """Do everything that this mail causes and end its ledger row. Raises Conflict when the row has ended already."""
     row = ledger.lock(conn, work.id)
     if row["state"] != "received":
-        ledger.finish(conn, work.id, "skipped", now=now)  # raises Conflict: the guard of COMMIT 2
+        raise Conflict("the ledger row has ended already")  # the guard of COMMIT 2
     canonical = mail.canonical_digest if mail.message_id else None
     earlier = ledger.same_mail(conn, view.channel_id, canonical) if canonical else ledger.same_bytes(conn, work)
     if earlier is not None:

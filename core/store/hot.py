@@ -8,6 +8,7 @@ only columns that need no conversion (integers, text) may be selected.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.expression import Executable
 
 _SQLITE = SQLiteDialect_pysqlite()
+_Slot = tuple[str, Callable[[Any], Any] | None, Any]
 
 
 class Hot:
@@ -22,12 +24,16 @@ class Hot:
 
     def __init__(self, statement: Executable, *, columns: Sequence[str] = ()) -> None:
         self._statement = statement
-        compiled: Any = statement.compile(dialect=_SQLITE, column_keys=list(columns) or None)  # type: ignore[attr-defined]
-        self._sql: str = compiled.string
-        names: list[str] = list(compiled.positiontup or ())
-        processors: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
-        fixed: Mapping[str, Any] = compiled.params
-        self._slots = [(name, processors.get(name), fixed.get(name)) for name in names]
+        self._columns = list(columns) or None
+
+    @cached_property
+    def _compiled(self) -> tuple[str, list[_Slot]]:
+        """The SQL, and for each of its places the parameter's name, its conversion and its fixed value."""
+        statement: Any = self._statement
+        compiled: Any = statement.compile(dialect=_SQLITE, column_keys=self._columns)
+        convert: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
+        names: Sequence[str] = compiled.positiontup or ()
+        return compiled.string, [(name, convert.get(name), compiled.params.get(name)) for name in names]
 
     def run(self, conn: Connection, values: Mapping[str, Any]) -> int:
         """Execute; return how many rows it changed."""
@@ -50,10 +56,11 @@ class Hot:
         return list(self._cursor(conn, values).fetchall())
 
     def _cursor(self, conn: Connection, values: Mapping[str, Any]) -> Any:
+        sql, slots = self._compiled
         bound = [
-            (value if process is None else process(value))
-            for name, process, default in self._slots
-            for value in (values.get(name, default),)
+            value if convert is None else convert(value)
+            for name, convert, fixed in slots
+            for value in (values.get(name, fixed),)
         ]
         driver: Any = conn.connection.driver_connection
-        return driver.execute(self._sql, bound)
+        return driver.execute(sql, bound)
