@@ -10,18 +10,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from argon2 import PasswordHasher
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
-from core.passwords import Passwords
 from gateway import demo
 from gateway.app import House, open_house, running
 from gateway.sandbox.mail_server import MailSandbox
 from gateway.sandbox.stage import Stage
-from gateway.web import assets
-from gateway.web.console.pages import pages
-from gateway.web.server import build_app
-from gateway.web.services import Services
+from gateway.web_root import web_application
 
 CHROMIUM = Path("/usr/bin/chromium")
 HAS_CHROMIUM = CHROMIUM.exists()
@@ -46,10 +41,6 @@ class Desk:
         return await self.sandbox.write(name, address, "support@desk.test", subject, text)
 
 
-async def _nobody_checks(_config: object) -> tuple[str, ...]:
-    return ()
-
-
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
@@ -57,19 +48,14 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         sandbox = await stack.enter_async_context(MailSandbox(desk_users=users, greylisted_tries=1))
         house = await stack.enter_async_context(open_house(demo.demo_config(tmp_path, port=0)))
         await demo.seed_desk(house, imap_port=sandbox.imap_port, smtp_port=sandbox.smtp_port)
-        passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
-        stack.callback(passwords.close)
-        services = Services(
-            db=house.db, blobs=house.blobs, keys=house.keys, config=house.config, clock=house.clock, live=house.hub,
-            passwords=passwords, assets=assets.load(), poll_now=house.supervisor.poll_now, check_channel=_nobody_checks,
-        )  # fmt: skip
         stage = Stage(
             sandbox=sandbox,
             desk_addresses=tuple(demo.DEPARTMENTS.values()),
             logins=tuple((person.email, person.role.value) for person in demo.PEOPLE),
             password=demo.PASSWORD,
         )
-        runner = web.AppRunner(build_app(services, [], pages(stage)), shutdown_timeout=1.0)
+        application = await stack.enter_async_context(web_application(house, stage))
+        runner = web.AppRunner(application, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
