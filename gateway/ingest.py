@@ -34,6 +34,7 @@ log = structlog.get_logger("gatehouse.ingest")
 
 BATCH = 64
 SUSPECTS = 2  # rows with a failed attempt that are in hand at once: no more can be blamed for the next crash
+CHUNKS_AHEAD = 12
 CHUNK = 8  # mails that one child reads in a row: fewer passes through the pipe
 POLL_SECONDS = 5.0
 
@@ -44,6 +45,9 @@ class Read:
 
     work: ledger.Work
     parsed: Parsed
+
+
+_Reading = tuple[Sequence[ledger.Work], asyncio.Task[list[Read] | None]]
 
 
 class Ingest:
@@ -60,44 +64,56 @@ class Ingest:
         self._view = view
         self._lease = lease
         self._alone: dict[int, asyncio.Task[None]] = {}
+        self._ahead: set[int] = set()  # rows that are being read in chunks, or wait to be settled
+        self._reading: asyncio.Queue[_Reading] = asyncio.Queue(CHUNKS_AHEAD)
 
     async def run(self) -> None:
         """Work until cancelled. Raises LeaseLost."""
         await self._db.write(ledger.quarantine_exhausted, self._view.channel_id, now=self._db.clock.now())
         with self._hub.subscribe(f"ledger:{self._view.channel_id}") as waiter:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._settle_in_order(), name=f"settle-{self._view.channel_id}")
                 while True:
                     if not await self.run_once(group):
                         await wait(waiter, POLL_SECONDS)
 
     async def run_once(self, group: asyncio.TaskGroup) -> int:
-        """Claim and settle one batch; return how many rows were claimed."""
-        works = await self._db.write(self._claim, list(self._alone))
+        """Claim one batch and have it read in tasks of ``group``; return how many rows were claimed.
+
+        Waits while enough is read ahead, so that memory stays flat however long the backlog is.
+        """
+        works = await self._db.write(self._claim, list(self._alone), list(self._ahead))
         if not works:
             return 0
         failpoint("I7")
         if works[0].attempts > 1:
             self._read_alone(group, works)
             return len(works)
-        chunks = [works[start : start + CHUNK] for start in range(0, len(works), CHUNK)]
-        reads = [asyncio.create_task(self._read_chunk(chunk)) for chunk in chunks]
-        try:
-            for chunk, task in zip(chunks, reads, strict=True):
-                read = await task
-                if read is None:
-                    await self._db.write(self._retry_alone, chunk)
-                else:
-                    await self._settle(read)
-        finally:
-            for task in reads:
-                task.cancel()
+        for start in range(0, len(works), CHUNK):
+            chunk = works[start : start + CHUNK]
+            self._ahead.update(work.id for work in chunk)
+            await self._reading.put((chunk, group.create_task(self._read_chunk(chunk))))
         return len(works)
 
-    def _claim(self, conn: Connection, busy: Sequence[int]) -> list[ledger.Work]:
+    async def _settle_in_order(self) -> None:
+        """Settle what was read in the order in which it came in, while more is being read."""
+        while True:
+            chunk, reading = await self._reading.get()
+            read = await reading
+            if read is None:
+                await self._db.write(self._retry_alone, chunk)
+            else:
+                await self._settle(read)
+            self._ahead.difference_update(work.id for work in chunk)
+            if self._reading.empty():
+                self._hub.wake(f"ledger:{self._view.channel_id}")
+
+    def _claim(self, conn: Connection, alone: Sequence[int], ahead: Sequence[int]) -> list[ledger.Work]:
         if not leases.holds(conn, self._lease, clock=self._db.clock):
             raise LeaseLost(f"another node owns channel {self._view.channel_id}")
         now = self._db.clock.now()
-        is_full = len(busy) >= SUSPECTS
+        is_full = len(alone) >= SUSPECTS
+        busy = [*alone, *ahead]
         return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy, is_fresh_only=is_full)
 
     async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read] | None:
@@ -142,9 +158,12 @@ class Ingest:
 
     async def _settle(self, reads: Sequence[Read]) -> None:
         """Keep the files, then commit each row's outcome (COMMIT 2); tell whoever waits."""
-        for read in reads:
-            for path, item in zip(read.parsed.spooled, read.parsed.mail.attachments, strict=True):
-                await self._blobs.adopt(path, item.sha256)
+        files = [
+            (path, item.sha256)
+            for read in reads
+            for path, item in zip(read.parsed.spooled, read.parsed.mail.attachments, strict=True)
+        ]
+        await asyncio.gather(*(self._blobs.adopt(path, digest) for path, digest in files))
         failpoint("I8")
         jobs: list[Job] = [(self._settle_one, (read,), {}) for read in reads]
         for read, result in zip(reads, await self._db.write_all(jobs), strict=True):

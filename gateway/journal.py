@@ -6,6 +6,7 @@ that slept past it takes nothing more (F-N04).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,7 +55,7 @@ class ChannelJournal:
 
     async def take(self, items: Sequence[Offered]) -> None:
         failpoint("I3")
-        arrivals = [await self._arrival(item) for item in items]
+        arrivals = await asyncio.gather(*(self._arrival(item) for item in items))
         failpoint("I4")
         await self._db.write(self._record, arrivals)
         failpoint("I5")

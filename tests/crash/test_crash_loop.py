@@ -72,9 +72,9 @@ async def test_few_suspects_are_in_hand_at_once_and_fresh_mail_overtakes_them(
                 while calls.qsize() <= SUSPECTS:  # one call for each suspect, then the fresh one
                     asked.clear()
                     await asked.wait()
-            fresh.cancel()
+            await fresh
             assert await house.db.read(_attempts) == [2] * SUSPECTS + [1] * (MAILS - SUSPECTS) + [1]
-            for task in reader._alone.values():
+            for task in [*reader._alone.values(), reader._reading.get_nowait()[1]]:
                 task.cancel()
 
 
