@@ -147,7 +147,7 @@ def _read_text(leaf: Leaf, body: Body) -> str:
     text, is_legible = charset.decode(payload, leaf.params.get("charset"))
     if not is_legible:
         body.warnings["charset-wrong"] = None
-    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    text = charset.with_line_feeds(text)
     if leaf.params.get("format", "").lower() == "flowed":
         text = flowed.unflow(text, delete_space=leaf.params.get("delsp", "").lower() == "yes")
     if leaf.content_type in {"text/enriched", "text/richtext"}:

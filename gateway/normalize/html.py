@@ -182,7 +182,7 @@ def sanitise(html: str) -> str:
             safe = _RISKY_STYLE.sub("", safe)
         if "\\" in safe or "@" in safe:
             safe = _ESCAPED_STYLE.sub("", safe)
-    return charset.clean(safe)
+    return charset.without_nul(safe)
 
 
 def _block_remote(match: re.Match[str]) -> str:
@@ -197,7 +197,7 @@ def has_quote_marks(safe: str) -> bool:
 def to_text(html: str) -> str:
     """Return the readable text of (sanitised) HTML: blocks as lines, lists with bullets, cells with tabs."""
     text = extract_plain_text(html, main_content=False, alt_texts=True, links=False, list_bullets=True)
-    return tidy_text(text)
+    return tidy_text(charset.clean(text))
 
 
 def strip_tags(html: str) -> str:
@@ -230,12 +230,12 @@ def strip_tags(html: str) -> str:
         if name in {"script", "style", "title"} and match is not None and not match[1]:
             end = lowered.find(f"</{name}", at)
             at = size if end < 0 else end
-    return tidy_text(entities.unescape("".join(out)))
+    return tidy_text(charset.clean(entities.unescape("".join(out))))
 
 
 def tidy_text(text: str) -> str:
     """Plain spaces for fixed ones, ``\\n`` line ends, no blanks at line ends, at most one empty line."""
-    text = charset.clean(text).replace("\r\n", "\n").replace("\r", "\n")
+    text = charset.with_line_feeds(text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
     for invisible in ("\u200b", "\ufeff", "\u00ad", "\u034f", "\u2060"):

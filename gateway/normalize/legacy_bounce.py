@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from email.message import Message
+from email.utils import getaddresses
 from typing import Final
 
 from flufl.bounce import all_failures
@@ -23,6 +24,7 @@ MAX_NOTICE_LINES: Final = 600
 MAX_LINE_CHARS: Final = 1000
 MAX_RECIPIENTS: Final = 100
 _SCANNER_CHARS: Final = 8_000
+_NOBODY: Final = "nobody@unknown.invalid"  # a scanner takes it for granted that there is a From
 
 _DAEMONS: Final = re.compile(
     r"^(?:mailer[-_.]?daemon|mail[-_.]?daemon|mdaemon|mail[-_.]?deliver[\w-]*|delivery[-_.]?(?:failure|status|"
@@ -289,16 +291,29 @@ def _is_other(address: str, ours: set[str]) -> bool:
 def _scan(head: Head, notice: str, ours: set[str]) -> list[str]:
     """Ask the scanners of flufl.bounce, on plain ASCII of bounded size."""
     message = Message()
-    for name in ("from", "subject", "x-mailer"):
-        value = (head.first(name) or "").encode("ascii", "replace").decode("ascii")[:300]
-        if value:
+    sender = _ascii(head, "from")
+    message["From"] = sender if any(address for _, address in getaddresses([sender])) else _NOBODY
+    for name in ("subject", "x-mailer"):
+        if value := _ascii(head, name):
             message[name] = value
     message["Content-Type"] = "text/plain"
     lines = notice[:_SCANNER_CHARS].encode("ascii", "replace").decode("ascii").split("\n")
     message.set_payload("\n".join(line[:200] for line in lines[:200]))
-    temporary, permanent = all_failures(message)
-    found = sorted(address.decode("ascii", "replace") for address in {*temporary, *permanent})
+    found = sorted(address.decode("ascii", "replace") for address in _ask_scanners(message))
     return [address for address in found if _ADDRESS.fullmatch(address) and not _is_other(address, ours)]
+
+
+def _ascii(head: Head, name: str) -> str:
+    return (head.first(name) or "").encode("ascii", "replace").decode("ascii")[:300]
+
+
+def _ask_scanners(message: Message) -> set[bytes]:
+    """Return whom they name. They are scripts for mails that were once seen: some trip over what nobody sent yet."""
+    try:
+        temporary, permanent = all_failures(message)
+    except Exception:  # noqa: BLE001  foreign guesses about hostile bytes; the reader has its own next best guess
+        return set()
+    return {*temporary, *permanent}
 
 
 def _any_address(notice: str, ours: set[str]) -> list[str]:

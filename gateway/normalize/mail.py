@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_tz
+from functools import partial
 from itertools import islice
 from typing import Final
 from urllib.parse import unquote
@@ -37,7 +38,7 @@ MAX_REFERENCES: Final = 50
 MAX_TEXT_CHARS: Final = bodies.MAX_TEXT_CHARS
 MAX_SUBJECT_CHARS: Final = 1000
 MAX_ID_CHARS: Final = 998
-LANGUAGE_CHARS: Final = 2000  # more does not change the verdict
+LANGUAGE_CHARS: Final = 1000  # more does not change the verdict
 _DAY_SECONDS: Final = 86_400
 _DELIVERED: Final = ("delivered-to", "x-original-to", "envelope-to")
 _CUT_NOTICE: Final = "\n[…]"
@@ -76,7 +77,7 @@ def read_mail(raw: bytes, *, parent_text: str | None = None) -> Mail:
     except Exception:  # noqa: BLE001  the promise of this module; the fuzz tests fail on the code it leaves
         text = _as_it_stands(data[body_at:])
         noted = (*warnings, "reader-failed")
-        return replace(_read_fields(head), text=text, reply=Reply(text=text), warnings=noted)
+        return _read_fields(head)(text=text, reply=Reply(text=text), warnings=noted)
     try:
         return _judge(said, leaves, head)
     except Exception:  # noqa: BLE001  the same; the words and files are not lost with the verdict
@@ -86,7 +87,7 @@ def read_mail(raw: bytes, *, parent_text: str | None = None) -> Mail:
 def read_head_only(raw: bytes) -> Mail:
     """Read only the header fields: a cheap look at a mail whose body may not even be here."""
     head, _, warnings = read_head(_with_line_feeds(raw))
-    return replace(_read_fields(head), warnings=tuple(warnings))
+    return _read_fields(head)(warnings=tuple(warnings))
 
 
 def _as_it_stands(body: bytes) -> str:
@@ -120,8 +121,7 @@ def _read(
         spoken = _Words(left, None, is_text_from_html=False)
         noted["structure-broken"] = None
     reply, reply_html = _read_reply(spoken, parent_text)
-    said = replace(
-        _read_fields(head),
+    said = _read_fields(head)(
         text=spoken.text,
         html=spoken.safe_html,
         reply=reply,
@@ -160,11 +160,13 @@ def _read_words(pieces: list[bodies.Piece], noted: dict[str, None]) -> _Words:
     texts: list[str] = []
     views: list[str] = []
     is_from_html = False
+    any_html = any(piece.html is not None for piece in pieces)
     for piece in pieces:
         plain = html.tidy_text(piece.plain) if piece.plain else ""
         if piece.html is None:
             texts.append(plain)
-            views.append(html.from_text(plain))
+            if any_html:
+                views.append(html.from_text(plain))
             continue
         if html.is_buildable(piece.html):
             safe = html.sanitise(piece.html)
@@ -184,7 +186,7 @@ def _read_words(pieces: list[bodies.Piece], noted: dict[str, None]) -> _Words:
     if len(text) > MAX_TEXT_CHARS:
         text = text[:MAX_TEXT_CHARS] + _CUT_NOTICE
         noted["text-cut"] = None
-    has_html = any(piece.html is not None for piece in pieces) and "html-too-complex" not in noted
+    has_html = any_html and "html-too-complex" not in noted
     return _Words(text, "\n".join(views) if has_html else None, is_text_from_html=is_from_html)
 
 
@@ -227,6 +229,8 @@ def _later(_html: str) -> str:
 
 
 def _read_files(files: list[Leaf], safe_html: str | None, noted: dict[str, None]) -> tuple[Attachment, ...]:
+    if not files:
+        return ()
     shown = {unquote(entities.unescape(cid)).strip("<>") for cid in _CID.findall(safe_html or "")}
     attachments: list[Attachment] = []
     for number, leaf in enumerate(files, start=1):
@@ -246,10 +250,12 @@ def _read_files(files: list[Leaf], safe_html: str | None, noted: dict[str, None]
     return tuple(attachments)
 
 
-def _read_fields(head: Head) -> Mail:
+def _read_fields(head: Head) -> partial[Mail]:
+    """Return a mail whose header fields are filled in and whose words are still to come."""
     sender, is_unclear = addresses.parse_sender(head.raws("from"))
     delivered = [value for name in _DELIVERED for value in head.all(name)][: addresses.MAX_ADDRESSES]
-    return Mail(
+    return partial(
+        Mail,
         sender=sender,
         is_sender_unclear=is_unclear,
         to=_addresses(head, "to"),

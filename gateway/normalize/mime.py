@@ -244,8 +244,8 @@ def decode_base64(data: bytes) -> tuple[bytes, bytes, bool]:
 
 def _whole_base64(packed: bytes) -> bytes | None:
     """Return the payload if every character took part in it. The lenient decoder is the faster one."""
-    padding = len(packed) - len(packed.rstrip(b"="))
-    if len(packed) % 4 or padding > 2:
+    padding = packed[-2:].count(b"=")
+    if len(packed) % 4:
         return None
     try:
         payload = binascii.a2b_base64(packed)

@@ -39,9 +39,9 @@ def label_lines(lines: Sequence[str], *, parent: str | None = None, marks: Seque
     ``marks`` (HTML) says what the document itself says of a line: ``QUOTED``, ``SIGNATURE``, ``">"`` inside a
     block quote that anybody may have written, or ``""``.
     """
-    seen = [ql.plain(line) for line in lines]
+    seen = ql.plain(lines)
     blank = [not line or line.isspace() for line in seen]
-    marked = [_PREFIX.match(line) is not None for line in seen]
+    marked = [bool(line) and _PREFIX.match(line) is not None for line in seen]
     if marks:
         marked = [is_marked or mark in (">", QUOTED) for is_marked, mark in zip(marked, marks, strict=True)]
     known = ql.Lines(text=seen, blank=blank, marked=marked, following=_next_filled(blank))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from gateway.normalize import charset
 from gateway.normalize.quote_labels import NEW, QUOTED, SIGNATURE, label_lines
 from gateway.normalize.quotes_html import HtmlSplit, split_html
 from gateway.normalize.values import Reply
@@ -23,7 +24,7 @@ def split_text(text: str, parent: str | None = None) -> Reply:
     ``text`` is decoded, format=flowed undone; any line ending. ``parent`` is the text of the message it answers
     if that one is ours: lines that stand in it are quoted even without a mark. Raises nothing.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = charset.with_line_feeds(text).split("\n")
     texts = _gather(lines, label_lines(lines, parent=parent))
     return Reply(text=texts[NEW], quoted=texts[QUOTED], signature=texts[SIGNATURE])
 

@@ -9,7 +9,6 @@ A plain ``<blockquote>`` that no attribution introduces is the writer's own.
 from __future__ import annotations
 
 import html as html_module
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -55,7 +54,8 @@ area base br col embed hr img input link meta param source track wbr
 _OPAQUE_TAGS = words("""
 script style template title textarea noscript iframe svg math object video audio
 """)
-_SPACES = re.compile(r"\s+")
+#: Without any of these no element carries a mark.
+_TRACES: Final = ("<blockquote", "class=", "id=", "name=", "data-", "border-top")
 _RULE_LINE = "_" * 32
 _QUOTED_LINE = "> ..."
 
@@ -104,7 +104,9 @@ def split_html(html: str, to_text: Callable[[str], str] | None = None, parent: s
 
         to_text = html_text.to_text
     body = LexborHTMLParser(html).body
-    document = _Document() if body is None else _read(body)
+    lowered = html.lower()
+    is_marked = any(trace in lowered for trace in _TRACES)
+    document = _Document() if body is None else _read(body, _find_marks(body) if is_marked else {})
     labels = label_lines(document.lines, marks=document.marks, parent=parent)
     if all(label == NEW for label in labels):
         return HtmlSplit(new_html=html, new_text=to_text(html))
@@ -163,16 +165,16 @@ def _is_word_header(node: LexborNode) -> bool:
     return len(bold) >= 3 and text.count(":") + text.count("：") >= 3
 
 
-def _read(body: LexborNode) -> _Document:
+def _read(body: LexborNode, found: dict[int, str]) -> _Document:
     """Walk the tree once, without recursion, and break its text into lines."""
-    document, found = _Document(), _find_marks(body)
+    document = _Document()
     elements, leaves = document.elements, document.leaves
     pieces: list[str] = []
     line_marks: list[str] = []
     is_rest_quoted = False
 
     def flush(*, is_break: bool = False) -> None:
-        text = _SPACES.sub(" ", "".join(pieces)).strip()
+        text = " ".join("".join(pieces).split())
         if text or is_break:
             filled = [mark for mark in line_marks if mark]
             document.lines.append(text)
