@@ -95,7 +95,9 @@ async def test_sender_that_never_asks_about_its_lease_is_caught(make_rig: OpenRi
 @pytest.mark.proves("F-N05")
 async def test_two_nodes_share_the_outbox_without_a_second_copy(make_rig: OpenRig, postgres_url: str) -> None:
     async with make_rig(postgres_url) as rig:
-        nodes = [await _node(rig, "a"), await _node(rig, "b")]
+        first = await _node(rig, "a")
+        await first.is_up()  # it sets up what both use
+        nodes = [first, await _node(rig, "b")]
         await rig.offer(rig.writer.write())
         await rig.rest(nodes[0])
         for number in range(20):
