@@ -15,6 +15,8 @@ from core.ids import public_id
 from core.store.hot import Hot
 from core.store.schema import agent, attachment, message, message_ref, ticket
 
+MAX_NAMED = 100  # messages that the headers of one mail may lead to
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
@@ -88,12 +90,16 @@ def add_ref(conn: Connection, channel_id: int, message_id_header: str, message_i
     _add_ref[conn.dialect.name].run(conn, values)
 
 
-def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, sa.RowMapping]:
-    """Message-ID -> the newest message known by it: ``message_id``, ``ticket_id``, ``direction``, ``text``."""
-    if not headers:
-        return {}
-    rows = conn.execute(_by_refs, {"channel_id": channel_id, "headers": sorted(headers)})
-    return {row["message_id_header"]: row for row in rows.mappings()}
+def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, list[sa.RowMapping]]:
+    """Message-ID -> the messages known by it, newest first: ``message_id``, ``ticket_id``, ``direction``.
+
+    They can be several: nothing keeps a sender from using the id of somebody else's mail again (T-A11).
+    """
+    found: dict[str, list[sa.RowMapping]] = {}
+    if headers:
+        for row in conn.execute(_by_refs, {"channel_id": channel_id, "headers": sorted(headers)}).mappings():
+            found.setdefault(row["message_id_header"], []).append(row)
+    return found
 
 
 _by_refs = (
@@ -102,15 +108,19 @@ _by_refs = (
         message.c.id.label("message_id"),
         message.c.ticket_id,
         message.c.direction,
-        message.c.text,
     )
     .join(message, message.c.id == message_ref.c.message_id)
     .where(
         message_ref.c.channel_id == sa.bindparam("channel_id"),
         message_ref.c.message_id_header.in_(sa.bindparam("headers", expanding=True)),
     )
-    .order_by(message.c.id)
+    .order_by(message.c.id.desc())
+    .limit(MAX_NAMED)
 )
+
+
+def text_of(conn: Connection, message_id: int) -> str:
+    return str(conn.execute(sa.select(message.c.text).where(message.c.id == message_id)).scalar_one())
 
 
 def thread(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:

@@ -16,6 +16,7 @@ class Sign(StrEnum):
     """What points to a ticket, strongest first."""
 
     REPLY_ADDRESS = "reply_address"  #: our signed token in the address it came to
+    RETURN_ADDRESS = "return_address"  #: the signed envelope sender of a mail of ours: where robots answer to
     OUR_MESSAGE_ID = "our_message_id"  #: our signed Message-ID in In-Reply-To or References
     IN_REPLY_TO = "in_reply_to"
     REFERENCES = "references"
@@ -23,7 +24,7 @@ class Sign(StrEnum):
     SUBJECT_CODE = "subject_code"  #: a ticket code in the subject: only ever a hint (T-A02)
 
 
-SIGNED = frozenset({Sign.REPLY_ADDRESS, Sign.OUR_MESSAGE_ID})
+SIGNED = frozenset({Sign.REPLY_ADDRESS, Sign.RETURN_ADDRESS, Sign.OUR_MESSAGE_ID})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,7 @@ class Decision:
 
 WORDS = {
     Sign.REPLY_ADDRESS: "It came to the signed reply address of this ticket",
+    Sign.RETURN_ADDRESS: "It came to the signed return address of a mail of this ticket",
     Sign.OUR_MESSAGE_ID: "It answers a mail of ours that carries this ticket's signature",
     Sign.IN_REPLY_TO: "Its In-Reply-To header names a mail of this ticket",
     Sign.REFERENCES: "Its References header names a mail of this ticket",
@@ -64,8 +66,11 @@ _ORDER = {sign: number for number, sign in enumerate(Sign)}
 
 
 def decide(findings: Sequence[Finding], *, is_sender_unclear: bool) -> Decision:
-    """Return where the message goes. The strongest sign wins; weaker ones that disagree are named in the words."""
-    ranked = sorted(findings, key=lambda finding: _ORDER[finding.sign])
+    """Return where the message goes. The strongest sign wins; weaker ones that disagree are named in the words.
+
+    Anybody can use a Message-ID again: where one sign leads to several tickets, that of the sender counts.
+    """
+    ranked = sorted(findings, key=lambda finding: (_ORDER[finding.sign], not finding.is_participant))
     if not ranked:
         return Decision(
             place=Place.NEW, ticket_id=None, hint_ticket_id=None, sign=None, sureness="none",
@@ -75,7 +80,7 @@ def decide(findings: Sequence[Finding], *, is_sender_unclear: bool) -> Decision:
     words = f"{WORDS[best.sign]} ({best.detail})"
     others = {finding.ticket_id for finding in ranked} - {best.ticket_id}
     if others:
-        words += f"; weaker signs point to {len(others)} other ticket{'s' if len(others) > 1 else ''}"
+        words += f"; other signs point to {len(others)} other ticket{'s' if len(others) > 1 else ''}"
     is_trusted = best.is_participant and not is_sender_unclear
     if best.sign is Sign.SUBJECT_CODE:
         return _new(best, f"{words}: a subject proves nothing")

@@ -196,7 +196,7 @@ def _sender(conn: Connection, view: ChannelView, mail: Mail, *, now: datetime) -
     key = identity_key(mail.sender.address) if mail.sender else None
     if mail.sender is None or key is None:
         return _Sender(identity=None, state="unclear", is_self=False)
-    is_self = key in view.own_keys
+    is_self = _base(key) in view.own_keys
     if mail.is_sender_unclear or is_self:
         return _Sender(identity=None, state="unclear", is_self=is_self)
     person = contacts.find_or_add(conn, view.kind, key, address=mail.sender.address, name=mail.sender.name, now=now)
@@ -214,13 +214,20 @@ def _authentication(view: ChannelView, mail: Mail, sender_key: str) -> str:
         results = AuthenticationResultsHeader.parse(f"Authentication-Results: {value}").results
     except (AuthResError, ValueError, IndexError, KeyError):
         return "not_verified"
-    is_pass = any(item.method == "dmarc" and item.result == "pass" for item in results)
     domain = sender_key.rpartition("@")[2]
-    for item in results:
-        if item.method == "dkim" and item.result == "pass":
-            signed = [str(part.value).lower() for part in item.properties if part.name in ("d", "i")]
-            is_pass |= any(name.rpartition("@")[2] == domain for name in signed)
+    passed = [item for item in results if str(item.result).lower() == "pass"]
+    by_dmarc = (_named_domains(item, "from") for item in passed if item.method.lower() == "dmarc")
+    by_dkim = (_named_domains(item, "d", "i") for item in passed if item.method.lower() == "dkim")
+    # Some hosts do not say whose DMARC policy passed; one that names another domain read another From than we did.
+    is_pass = any(not named or named == {domain} for named in by_dmarc) or any(domain in named for named in by_dkim)
     return "verified" if is_pass else "not_verified"
+
+
+def _named_domains(result: Any, *properties: str) -> set[str]:
+    """The domains that the ``header.`` properties of one authentication result name, as in an identity key."""
+    values = [str(part.value) for part in result.properties if part.type == "header" and part.name in properties]
+    keys = (identity_key(f"x@{value.rpartition('@')[2]}") or "" for value in values)
+    return {key.rpartition("@")[2] for key in keys}
 
 
 def _recipients(mail: Mail) -> Iterable[str]:
@@ -233,15 +240,16 @@ def _findings(conn: Connection, keys: Keys, view: ChannelView, mail: Mail, perso
     """Every sign that leads to a ticket of this channel, with whether the sender takes part in it."""
     signs: list[tuple[Sign, int, str]] = []
     for address in _recipients(mail):
-        if token := tokens.of_address(address, keys.tokens, Purpose.REPLY):
-            signs.append((Sign.REPLY_ADDRESS, token.ticket_id, address))
+        for purpose, sign in ((Purpose.REPLY, Sign.REPLY_ADDRESS), (Purpose.RETURN, Sign.RETURN_ADDRESS)):
+            if token := tokens.of_address(address, keys.tokens, purpose):
+                signs.append((sign, token.ticket_id, address))
     named = [*mail.in_reply_to, *reversed(mail.references)]
     for text in named:
         if token := tokens.of_message_id(text, keys.tokens):
             signs.append((Sign.OUR_MESSAGE_ID, token.ticket_id, text))
     known = messages.find_refs(conn, view.channel_id, set(named))
     for sign, texts in ((Sign.IN_REPLY_TO, mail.in_reply_to), (Sign.REFERENCES, tuple(reversed(mail.references)))):
-        signs.extend((sign, known[text]["ticket_id"], text) for text in texts if text in known)
+        signs.extend((sign, row["ticket_id"], text) for text in texts for row in known.get(text, ()))
     if mail.thread_index:
         by_index = tickets.find_by_thread_index(conn, view.channel_id, mail.thread_index)
         if by_index is not None:
@@ -274,15 +282,15 @@ def _take_auto_reply(
     sizes: Sequence[int],
     now: datetime,
 ) -> Settled:
-    """A quiet entry in its ticket: no reopening, no status; without a ticket it is none (F-S10)."""
-    ticket_id = decision.ticket_id or decision.hint_ticket_id
-    token = _return_token(keys, mail)
-    if ticket_id is None and token is not None:
-        ticket_id = token.ticket_id if tickets.find(conn, token.ticket_id) else None
-    if ticket_id is None:
+    """A quiet entry in its ticket: no reopening, no status; without a ticket it is none (F-S10).
+
+    It opens no ticket of its own, so mere headers hold it aside in the ticket that they name; a subject is no header.
+    """
+    ticket_id = decision.hint_ticket_id if decision.place is Place.NEW else decision.ticket_id
+    if ticket_id is None or decision.sign is Sign.SUBJECT_CODE:
         return Settled(outcome="skipped", reason=f"an automatic answer to nothing of ours ({mail.automatic.reason})")
     row = tickets.get(conn, ticket_id)
-    held = decision.place is Place.HOLD_ASIDE
+    held = decision.place is not Place.JOIN
     message_id = _add_message(
         conn, view, work, mail, sender, decision, row, sizes=sizes, held=held, is_quiet=True, now=now
     )
@@ -434,10 +442,11 @@ def _add_message(
 def _reply(conn: Connection, view: ChannelView, mail: Mail) -> Reply:
     """The new words; where the message that it answers is ours, they are compared with what we wrote (R2.3)."""
     parents = messages.find_refs(conn, view.channel_id, set(mail.in_reply_to)) if mail.in_reply_to else {}
-    ours = next((row for row in parents.values() if row["direction"] == "out"), None)
-    if ours is None or len(mail.text) > PARENT_CHARS or len(ours["text"]) > PARENT_CHARS:
+    ours = next((row for rows in parents.values() for row in rows if row["direction"] == "out"), None)
+    if ours is None or len(mail.text) > PARENT_CHARS:
         return mail.reply
-    return split_text(mail.text, ours["text"])
+    parent_text = messages.text_of(conn, ours["message_id"])
+    return split_text(mail.text, parent_text) if len(parent_text) <= PARENT_CHARS else mail.reply
 
 
 def _warnings(conn: Connection, view: ChannelView, mail: Mail, sender: _Sender) -> list[str]:
