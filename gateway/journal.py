@@ -36,7 +36,16 @@ class ChannelJournal:
     """``gateway.channels.contract.Journal`` over the store."""
 
     def __init__(
-        self, *, db: Database, blobs: Blobs, hub: Hub, channel_id: int, account: str, lease: Lease, marks: bool
+        self,
+        *,
+        db: Database,
+        blobs: Blobs,
+        hub: Hub,
+        channel_id: int,
+        account: str,
+        lease: Lease,
+        marks: bool,
+        moved_to: str | None = None,
     ) -> None:
         self._db = db
         self._blobs = blobs
@@ -44,7 +53,8 @@ class ChannelJournal:
         self._channel_id = channel_id
         self._account = account
         self._lease = lease
-        self._mark = "pending" if marks else "none"
+        self._marks = marks
+        self._moved_to = moved_to  # what is there already is not moved there again
 
     async def known(self, place: Place) -> Known:
         failpoint("I2")
@@ -96,8 +106,12 @@ class ChannelJournal:
             internal_at=item.internal_at,
             reason=REASONS[item.trouble] if item.trouble else "",
             excerpt=item.excerpt,
-            mark="none" if item.trouble else self._mark,
+            mark=self._mark(item),
         )
+
+    def _mark(self, item: Offered) -> str:
+        is_marked = self._marks and not item.trouble and item.place.folder != self._moved_to
+        return "pending" if is_marked else "none"
 
     def _record(self, conn: Connection, arrivals: Sequence[ledger.Arrival]) -> None:
         self._check_lease(conn)

@@ -15,6 +15,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from core import channels, leases
 from core.channels import Channel
@@ -85,7 +86,7 @@ class Supervisor:
         try:
             with self._hub.subscribe("channels") as waiter:
                 while True:
-                    await self._adjust(await self._db.read(channels.versions))
+                    await self._look()
                     await wait(waiter, LOOK_SECONDS)
         finally:
             await self._stop(list(self._running))
@@ -96,6 +97,14 @@ class Supervisor:
         if running is not None:
             running.nudge.set()
         return running is not None
+
+    async def _look(self) -> None:
+        try:
+            wanted = await self._db.read(channels.versions)
+        except (DBAPIError, OSError) as error:  # the store is away: what runs goes on, and we look again
+            log.warning("supervisor.store_unreachable", error=type(error).__name__)
+            return
+        await self._adjust(wanted)
 
     async def _adjust(self, wanted: dict[int, int]) -> None:
         stale = [
@@ -165,7 +174,7 @@ class Supervisor:
         assert config.imap is not None
         journal = ChannelJournal(
             db=self._db, blobs=self._blobs, hub=self._hub, channel_id=found.id, account=found.account, lease=held,
-            marks=config.imap.after != "leave",
+            marks=config.imap.after != "leave", moved_to=config.imap.move_to if config.imap.after == "move" else None,
         )  # fmt: skip
         tokens = self._accounts.tokens(found, config.imap, "imap")
         failures = 0

@@ -15,7 +15,9 @@ from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from core import channels, outbox
 from core.delivery import Evidence, Fact
@@ -33,19 +35,23 @@ from gateway.normalize import tokens
 from gateway.normalize.tokens import Purpose, Token
 from gateway.outbox.evidence import of_outcome
 from gateway.outbox.limits import Due, Limit, Pacer
-from gateway.outbox.schedule import Backoff, RetryPolicy, next_attempt_at, try_again_hint
+from gateway.outbox.schedule import Backoff, RetryPolicy, later, next_attempt_at, try_again_hint
 
 log = structlog.get_logger("gatehouse.outbox")
 
+#: What a store says that cannot be reached just now; it is asked again (F-N01).
+STORE_AWAY = (DBAPIError, OSError)
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
 SWEEP_SECONDS = 15.0
 POLL_SECONDS = 5.0
 NOTE_EVERY = timedelta(seconds=1)
 LOOK = 256  # due rows that are looked at in one go
+LOOK_DEEPER = 8  # times, when limits keep back what is oldest: others must not wait behind it
 IN_HAND = 64  # answers handed over at once
 ROOM = 16  # places that have to be free before the store is asked for more
 RESEND_ONCE_AFTER = timedelta(minutes=15)
+DELAYED_AFTER = timedelta(hours=3)  # where a channel cannot say (R5.3)
 NOTIFY_TROUBLE = "FAILURE,DELAY"  # RFC 3461 section 4.1
 NOTIFY_ALL = "SUCCESS,FAILURE,DELAY"
 FAULT_BACKOFF = Backoff(initial=timedelta(seconds=30), factor=2.0, cap=timedelta(minutes=30))
@@ -97,6 +103,7 @@ class OutboxWorker:
         self._rng = rng
         self._limits = dict(LIMITS if limits is None else limits)
         self._pacer = Pacer(limits=self._limits)
+        self._look_again_at: datetime | None = None
         self._in_hand: dict[int, Claimed] = {}
         self._faults: dict[int, int] = {}
         self._noted: dict[int, datetime] = {}
@@ -110,17 +117,26 @@ class OutboxWorker:
             group.create_task(self._every(SWEEP_SECONDS, self._sweep), name="outbox-sweep")
             with self._hub.subscribe("outbox") as waiter:
                 while True:
-                    started = await self.run_once(group)
-                    if not started:
-                        await wait(waiter, await self._idle_seconds())
+                    await self._turn(group, waiter)
+
+    async def _turn(self, group: asyncio.TaskGroup, waiter: asyncio.Event) -> None:
+        """Claim what is due, or sleep until something is; with the store away, look again after a while."""
+        try:
+            if await self.run_once(group):
+                return
+            seconds = await self._idle_seconds()
+        except STORE_AWAY as error:
+            log.warning("outbox.store_unreachable", error=type(error).__name__)
+            seconds = POLL_SECONDS
+        await wait(waiter, seconds)
 
     async def run_once(self, group: asyncio.TaskGroup) -> int:
         """Claim what may go now and hand it over in tasks of ``group``; return how many were claimed."""
         room = IN_HAND - len(self._in_hand)
+        self._look_again_at = None
         if room < ROOM or self._is_stopping:
             return 0
-        waiting = await self._db.read(outbox.due, limit=LOOK, clock=self._db.clock)
-        ids = self._choose(waiting, room)
+        ids = await self._look(room)
         if not ids:
             return 0
         claimed = await self._db.write(outbox.claim, ids, owner=self._node, lease=LEASE, clock=self._db.clock)
@@ -138,10 +154,24 @@ class OutboxWorker:
                 while self._in_hand:
                     await wait(waiter, POLL_SECONDS)
 
-    def _choose(self, waiting: Sequence[Waiting], room: int) -> list[int]:
+    async def _look(self, room: int) -> list[int]:
+        """Choose what goes now, behind rows that may not go yet if need be."""
+        waiting: list[Waiting] = []
+        ids: list[int] = []
+        for page in range(LOOK_DEEPER):
+            more = await self._db.read(outbox.due, limit=LOOK, skip=page * LOOK, clock=self._db.clock)
+            known = {row.id for row in waiting}
+            waiting += [row for row in more if row.id not in known]
+            chosen = set(ids)
+            probed = {row.channel_id for row in waiting if row.id in chosen}
+            ids += self._choose([row for row in waiting if row.id not in chosen], room - len(ids), probed)
+            if len(more) < LOOK or len(ids) >= room:
+                break
+        return ids
+
+    def _choose(self, waiting: Sequence[Waiting], room: int, probed: set[int]) -> list[int]:
         """Fair and within the limits; a channel that was at fault gets one probe and not its whole queue."""
         busy = {item.channel_id for item in self._in_hand.values()}
-        probed: set[int] = set()
         due = []
         for row in waiting:
             if row.is_channel_failing:
@@ -159,7 +189,9 @@ class OutboxWorker:
                     order_key=str(row.ticket_id),
                 )
             )
-        return [item.id for item in self._pacer.take(due, self._db.clock.now(), room).go]
+        turn = self._pacer.take(due, self._db.clock.now(), room)
+        self._look_again_at = turn.look_again_at
+        return [item.id for item in turn.go]
 
     async def _handle(self, claimed: Claimed) -> None:
         try:
@@ -182,16 +214,13 @@ class OutboxWorker:
             road = await self._roads.road(claimed.channel_id)
             content = claimed.small_raw or await self._blobs.get(claimed.bytes_digest)
         except BlobDamaged:
-            outcomes = dict.fromkeys(
-                by_address, Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="store", text="the stored mail is damaged")
-            )
-            await self._record(claimed, None, by_address, outcomes)
+            await self._give_up_damaged(claimed)
             return
         except ValueError as error:
             outcomes = dict.fromkeys(
                 by_address, Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="configuration", text=str(error))
             )
-            await self._record(claimed, None, by_address, outcomes)
+            await self._record(claimed, by_address, outcomes)
             return
 
         async def before_final_dot(accepted: Sequence[str]) -> None:
@@ -200,7 +229,7 @@ class OutboxWorker:
             crossed = await self._db.write(outbox.cross_line_of_doubt, self._keys, claimed, ids, clock=self._db.clock)
 
         outcomes = await road.sender.send(self._handover(claimed, road, tuple(by_address), content), before_final_dot)
-        await self._record(crossed, road, by_address, outcomes)
+        await self._record(crossed, by_address, outcomes, road=road)
 
     def _handover(self, claimed: Claimed, road: Road, recipients: tuple[str, ...], content: bytes) -> Handover:
         def signed(purpose: Purpose) -> str:
@@ -218,8 +247,15 @@ class OutboxWorker:
             notify=NOTIFY_ALL if road.config.smtp and road.config.smtp.notify_success else NOTIFY_TROUBLE,
         )
 
+    async def _give_up_damaged(self, claimed: Claimed) -> None:
+        """The fault is of this mail alone: its channel goes on, and its agent is told to write it anew (F-D05)."""
+        damaged = Outcome(kind=OutcomeKind.CHANNEL_FAULT, fault="store", text="the stored mail is damaged")
+        fact = of_outcome(damaged, round_number=claimed.round, attempt=claimed.attempt, at=self._db.clock.now())
+        log.error("outbox.damaged", outbox=claimed.outbox_id, digest=claimed.bytes_digest)
+        await self._finish(claimed, dict.fromkeys(claimed.open_addresses.values(), fact), retry_at=None)
+
     async def _record(
-        self, claimed: Claimed, road: Road | None, by_address: dict[str, int], outcomes: dict[str, Outcome]
+        self, claimed: Claimed, by_address: dict[str, int], outcomes: dict[str, Outcome], *, road: Road | None = None
     ) -> None:
         now = self._db.clock.now()
         facts = {
@@ -228,23 +264,26 @@ class OutboxWorker:
         }
         fault = next((item for item in outcomes.values() if item.kind is OutcomeKind.CHANNEL_FAULT), None)
         if fault is not None:
-            retry_at: datetime | None = await self._pause(claimed.channel_id, fault, now)
-        else:
-            retry_at = self._retry_at(claimed, road, outcomes.values(), now)
-            if any(item.kind in (OutcomeKind.ACCEPTED, OutcomeKind.REFUSED) for item in outcomes.values()):
-                self._faults.pop(claimed.channel_id, None)
-        await self._finish(claimed, facts, retry_at=retry_at, has_worked=fault is None)
+            await self._finish(claimed, facts, retry_at=await self._pause(claimed.channel_id, fault, now))
+            return
+        has_worked = any(item.kind in (OutcomeKind.ACCEPTED, OutcomeKind.REFUSED) for item in outcomes.values())
+        if has_worked:
+            self._faults.pop(claimed.channel_id, None)
+        tries = _tries(claimed)
+        days = timedelta(days=road.config.retry_days if road else 3.0)
+        give_up_at = claimed.give_up_at if tries else max(claimed.give_up_at, later(now, days))
+        retry_at = self._retry_at(claimed, give_up_at, tries + 1, outcomes.values(), now)
+        await self._finish(claimed, facts, retry_at=retry_at, give_up_at=give_up_at, has_worked=has_worked)
 
     def _retry_at(
-        self, claimed: Claimed, road: Road | None, outcomes: Iterable[Outcome], now: datetime
+        self, claimed: Claimed, give_up_at: datetime, tries: int, outcomes: Iterable[Outcome], now: datetime
     ) -> datetime | None:
         deferred = [item for item in outcomes if item.kind is OutcomeKind.DEFERRED]
-        hints = [item.retry_after or try_again_hint(item.text) for item in deferred]
+        hints = [try_again_hint(item.text) if item.retry_after is None else item.retry_after for item in deferred]
         asked = max((hint for hint in hints if hint is not None), default=None)
-        days = road.config.retry_days if road else 3.0
         return next_attempt_at(
-            RetryPolicy(window=timedelta(days=days)),
-            attempt=claimed.attempt + 1,
+            RetryPolicy(window=give_up_at - claimed.first_due_at),
+            attempt=tries + 1,
             first_due_at=claimed.first_due_at,
             now=now,
             retry_after=asked,
@@ -261,9 +300,15 @@ class OutboxWorker:
         return resume_at
 
     async def _finish(
-        self, claimed: Claimed, facts: dict[int, Evidence], *, retry_at: datetime | None, has_worked: bool = False
+        self,
+        claimed: Claimed,
+        facts: dict[int, Evidence],
+        *,
+        retry_at: datetime | None,
+        give_up_at: datetime | None = None,
+        has_worked: bool = False,
     ) -> None:
-        state = await self._db.write(self._finish_now, claimed, facts, retry_at, has_worked)
+        state = await self._db.write(self._finish_now, claimed, facts, retry_at, give_up_at, has_worked)
         failpoint("O7")
         log.info("outbox.attempt_ended", outbox=claimed.outbox_id, attempt=claimed.attempt, state=state)
         failpoint("O8")
@@ -274,26 +319,36 @@ class OutboxWorker:
         claimed: Claimed,
         facts: dict[int, Evidence],
         retry_at: datetime | None,
+        give_up_at: datetime | None,
         has_worked: bool,
     ) -> str:
         now = self._db.clock.now()
-        if has_worked and any(fact.fact is Fact.ACCEPTED for fact in facts.values()):
-            self._note_working(conn, claimed.channel_id, now=now)
-        return outbox.finish(conn, self._keys, claimed, facts, retry_at=retry_at, now=now)
+        if has_worked:
+            is_out = any(fact.fact is Fact.ACCEPTED for fact in facts.values())
+            self._note_working(conn, claimed.channel_id, is_out=is_out, now=now)
+        return outbox.finish(conn, self._keys, claimed, facts, retry_at=retry_at, give_up_at=give_up_at, now=now)
 
-    def _note_working(self, conn: Connection, channel_id: int, *, now: datetime) -> None:
-        """Say that the way out works: at once after trouble, else about once a second."""
+    def _note_working(self, conn: Connection, channel_id: int, *, is_out: bool, now: datetime) -> None:
+        """Say that the way out works: at once after trouble, else about once a second.
+
+        A server that refuses a mail for its recipient has let us in: that ends a fault of ours as well.
+        """
         noted = self._noted.get(channel_id)
         if noted is not None and abs(now - noted) < NOTE_EVERY:
             return
-        self._noted[channel_id] = now
+        if is_out:
+            self._noted[channel_id] = now
         channels.report_state(conn, channel_id, "out", "working", now=now)
-        conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(last_out_at=now, out_resume_at=None))
+        values = {"out_resume_at": None} | ({"last_out_at": now} if is_out else {})
+        conn.execute(sa.update(channel).where(channel.c.id == channel_id).values(**values))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await work()
+            try:
+                await work()
+            except STORE_AWAY as error:
+                log.warning("outbox.store_unreachable", error=type(error).__name__)
 
     async def _renew(self) -> None:
         if self._in_hand:
@@ -304,36 +359,60 @@ class OutboxWorker:
         again, doubts = await self._db.write(outbox.sweep, self._keys, clock=self._db.clock, is_sole_owner=sole)
         if again or doubts:
             log.warning("outbox.taken_back", due_again=again, in_doubt=doubts)
-        moved = await self._db.write(self._keep_promises)
+        moved, hourly = await self._db.write(self._keep_promises)
+        for name in [name for name in self._limits if name.startswith("account-") and name not in hourly]:
+            del self._limits[name]
+        self._limits.update(hourly)
         if again or doubts or moved:
             self._hub.wake("outbox", "events")
 
-    def _keep_promises(self, conn: Connection) -> int:
-        """Timers are rows: what waits too long is said to be delayed, and ``resend-once`` is kept."""
+    def _keep_promises(self, conn: Connection) -> tuple[int, dict[str, tuple[Limit, ...]]]:
+        """Timers are rows: what waits too long is said to be delayed, and ``resend-once`` is kept.
+
+        Return how many rows moved, and the limits of accounts. A configuration that cannot be read any more stops its
+        own channel and nothing else.
+        """
         now = self._db.clock.now()
         moved = 0
         resending = []
+        limits: dict[str, tuple[Limit, ...]] = {}
         for row in channels.rows(conn):
-            config = EmailConfig.model_validate(row["config"])
+            try:
+                config = EmailConfig.model_validate(row["config"])
+            except ValidationError:
+                moved += outbox.overdue(conn, self._keys, channel_id=row["id"], after=DELAYED_AFTER, now=now)
+                continue
             moved += outbox.overdue(conn, self._keys, channel_id=row["id"], after=config.delayed_after, now=now)
             if config.in_doubt == "resend-once":
                 resending.append(row["id"])
-            self._limits.pop(f"account-{row['id']}", None)
             if config.smtp is not None and config.smtp.per_hour:
-                hourly = Limit(
-                    per=timedelta(hours=1), count=config.smtp.per_hour, burst=max(1, config.smtp.per_hour // 10)
-                )
-                self._limits[f"account-{row['id']}"] = (hourly,)
-        for message_id in outbox.resend_once(conn, channels=resending, waited=RESEND_ONCE_AFTER, now=now):
-            outbox.send_again(conn, self._keys, message_id, actor="system: resend-once", now=now)
+                count = config.smtp.per_hour
+                hourly = Limit(per=timedelta(hours=1), count=count, burst=max(1, count // 10))
+                limits[f"account-{row['id']}"] = (hourly,)
+        doubts = outbox.resend_once(conn, channels=resending, waited=RESEND_ONCE_AFTER, now=now)
+        for message_id, delivery_ids in doubts.items():
+            outbox.send_again(
+                conn, self._keys, message_id, actor="system: resend-once", now=now, delivery_ids=delivery_ids
+            )
             moved += 1
-        return moved
+        return moved, limits
 
     async def _idle_seconds(self) -> float:
-        due_at = await self._db.read(outbox.next_due_at)
-        if due_at is None:
+        due_at = await self._db.read(outbox.next_due_at, clock=self._db.clock)
+        soonest = min((at for at in (due_at, self._look_again_at) if at is not None), default=None)
+        if soonest is None:
             return POLL_SECONDS
-        return min(POLL_SECONDS, max(0.02, (due_at - self._db.clock.now()).total_seconds()))
+        return min(POLL_SECONDS, max(0.02, (soonest - self._db.clock.now()).total_seconds()))
+
+
+def _tries(claimed: Claimed) -> int:
+    """How often the other side was asked in this round and did not take it: the waits grow with this alone.
+
+    Tries that failed for a fault of ours are not counted, and the window does not begin with them (R5.4).
+    """
+    waits = (Fact.DEFERRED, Fact.UNREACHABLE)
+    items = [item for known in claimed.deliveries.values() for item in known.items if item.round == claimed.round]
+    return len({item.attempt for item in items if item.fact in waits})
 
 
 def _pause(conn: Connection, channel_id: int, fault: Outcome, *, resume_at: datetime, now: datetime) -> None:

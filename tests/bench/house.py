@@ -20,7 +20,7 @@ from gateway.accounts import account_name, own_keys
 from gateway.app import House, open_house
 from gateway.channels import secrets
 from gateway.channels.email_config import EmailConfig, Smtp
-from gateway.config import Config
+from gateway.config import load
 from gateway.ingest import Ingest
 from gateway.journal import ChannelJournal
 from gateway.settle import ChannelView
@@ -54,31 +54,40 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*, smtp_port: int | None = None) -> AsyncIterator[Bench]:
+async def open_bench_house() -> AsyncIterator[House]:
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
         folder = Path(name)
         config = Config(
-            store=f"sqlite:///{folder}/gatehouse.db", blobs=f"{folder}/blobs", key_file=folder / "key", log_level="error"
+            store=f"sqlite:///{folder}/gatehouse.db",
+            blobs=f"{folder}/blobs",
+            key_file=folder / "key",
+            log_level="error",
         )
         async with open_house(config) as house:
-            smtp = Smtp(host="127.0.0.1", port=smtp_port, security="plain", connections=20) if smtp_port else None
-            channel = EmailConfig(address=ADDRESS, smtp=smtp, undo_seconds=0)
-            channel_id, agent_id, department_id = await house.db.write(_seed, house, channel)
-            lease = await house.db.write(
-                leases.acquire, f"channel:{channel_id}", "bench", length=timedelta(hours=9), clock=house.clock
-            )
-            assert lease is not None
-            view = ChannelView(
-                channel_id=channel_id, kind="email", department_id=department_id, reopen_days=14,
-                own_keys=own_keys(channel), authserv_id=None,
-            )  # fmt: skip
-            yield Bench(
-                house=house, channel_id=channel_id, agent_id=agent_id, lease=lease, view=view,
-                account=account_name(channel),
-            )  # fmt: skip
+            yield house
 
 
-def _seed(conn: Connection, house: House, config: EmailConfig) -> tuple[int, int, int]:
+@asynccontextmanager
+async def bench(*, smtp_port: int | None = None) -> AsyncIterator[Bench]:
+    async with open_bench_house() as house:
+        smtp = Smtp(host="127.0.0.1", port=smtp_port, security="plain", connections=20) if smtp_port else None
+        channel = EmailConfig(address=ADDRESS, smtp=smtp, undo_seconds=0)
+        channel_id, agent_id, department_id = await house.db.write(seed, house, channel)
+        lease = await house.db.write(
+            leases.acquire, f"channel:{channel_id}", "bench", length=timedelta(hours=9), clock=house.clock
+        )
+        assert lease is not None
+        view = ChannelView(
+            channel_id=channel_id, kind="email", department_id=department_id, reopen_days=14,
+            own_keys=own_keys(channel), authserv_id=None,
+        )  # fmt: skip
+        yield Bench(
+            house=house, channel_id=channel_id, agent_id=agent_id, lease=lease, view=view,
+            account=account_name(channel),
+        )  # fmt: skip
+
+
+def seed(conn: Connection, house: House, config: EmailConfig) -> tuple[int, int, int]:
     now = house.clock.now()
     made = {"public_id": public_id(), "name": "Support", "created_at": now}
     department_id = conn.execute(sa.insert(department).returning(department.c.id), made).scalar_one()

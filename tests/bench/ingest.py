@@ -71,7 +71,9 @@ def bare_loop(given: Sequence[bytes]) -> float:
         conn = sqlite.connect(Path(folder) / "bare.db", isolation_level=None)
         conn.execute("PRAGMA journal_mode=WAL")
         conn.execute("PRAGMA synchronous=FULL")
-        conn.execute("CREATE TABLE message (id INTEGER PRIMARY KEY, ticket INTEGER, sender TEXT, subject TEXT, text TEXT)")
+        conn.execute(
+            "CREATE TABLE message (id INTEGER PRIMARY KEY, ticket INTEGER, sender TEXT, subject TEXT, text TEXT)"
+        )
         tickets: dict[str, int] = {}
         started = time.perf_counter()
         for start in range(0, len(given), GROUP):

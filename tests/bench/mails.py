@@ -13,7 +13,7 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 WORDS = {
-    "utf-8": "order parcel invoice delivery address please thank you when where return broken colour size blue the a of",
+    "utf-8": "order parcel invoice delivery address please thank you when where return broken colour size the a of",
     "iso-8859-1": "Bestellung Paket Rechnung Lieferung Adresse bitte danke schön wann zurück größe möchte für über",
     "iso-8859-2": "naročilo paket račun dostava naslov prosim hvala kdaj vračilo zlomljeno želim še če člen",
     "windows-1251": "поръчка пакет фактура доставка адрес моля благодаря кога връщане счупено искам още ако",
@@ -92,4 +92,3 @@ def _paragraphs(rng: random.Random, words: list[str], chars: int) -> list[str]:
 def sizes(items: list[bytes]) -> str:
     """A word on the mix, for the reader of the figures."""
     return f"{len(items)} mails, {sum(map(len, items)) / len(items) / 1000:.1f} kB on average"
-

@@ -1,5 +1,6 @@
-"""Outbox to a local SMTP sink, against a bare loop that renders the same mails, sends them through an aiosmtplib pool of
-the same size and group-commits one row each.
+"""Outbox to a local SMTP sink, against a bare loop over the same mails.
+
+The bare loop renders them, sends them through an aiosmtplib pool of the same size and group-commits one row each.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ async def product(here: Bench, count: int) -> float:
     for start in range(0, count, 200):
         ids = await house.db.write(_tickets, here, range(start, min(count, start + 200)))
         prepared = [
-            await prepare(house.db, house.blobs, house.keys, ticket_id, Answer(text=TEXT), agent_id=here.agent_id, actor="b")
+            await prepare(
+                house.db, house.blobs, house.keys, ticket_id, Answer(text=TEXT), agent_id=here.agent_id, actor="b"
+            )
             for ticket_id in ids
         ]
         await house.db.write_all([(commit, (house.keys, item), {"now": house.clock.now()}) for item in prepared])
@@ -114,9 +117,13 @@ async def _send(
         address = f"customer{number}@customer{number % 50}.test"
         content = compose(
             OutgoingMail(
-                sender_address=ADDRESS, to=(Address(address=address),), subject="Re: Where is my parcel?", text=TEXT,
-                message_id=f"m{number}@desk.test", date=datetime.now(UTC),
-            )  # fmt: skip
+                sender_address=ADDRESS,
+                to=(Address(address=address),),
+                subject="Re: Where is my parcel?",
+                text=TEXT,
+                message_id=f"m{number}@desk.test",
+                date=datetime.now(UTC),
+            )
         )
         client = await pool.get()
         await client.sendmail(ADDRESS, [address], content)

@@ -36,7 +36,9 @@ class _Sink(asyncio.Protocol):
 
     def _answer(self, verb: bytes) -> None:
         if verb == b"EHLO":
-            self.transport.write(b"250-sink\r\n250-PIPELINING\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n")
+            self.transport.write(
+                b"250-sink\r\n250-PIPELINING\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n"
+            )
         elif verb == b"DATA":
             self.is_data = True
             self.transport.write(b"354 go on\r\n")
