@@ -22,6 +22,7 @@ MAX_ADDRESS_CHARS: Final = 320  # 64 + @ + 255, RFC 5321 section 4.5.3.1
 _SPECIAL: Final = re.compile(r'\\.|[",;:<>()]', re.DOTALL)
 _ADDR_LIKE: Final = re.compile(r"[^\s@<>\"(),;:\[\]\\]{1,64}@[^\s@<>\"(),;:\\]{1,255}")
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_NEVER_BARE: Final = frozenset("()<>:;,")  # in a local part without quotes, RFC 5322 section 3.2.3
 _AT_LOOKALIKES: Final = ("＠", "﹫")
 #: Scripts that one honest label may mix (Unicode TS 39, "highly restrictive").
 _MIXES: Final = (
@@ -171,10 +172,12 @@ def _read_piece(piece: _Piece) -> tuple[Address | None, bool]:
         name = _phrase(piece.tokens)
         raw_text = "".join(chars for kind, chars in piece.tokens if kind == "text")
         after = piece.tokens[-1]
+        has_quotes = any(kind == "quoted" for kind, _ in piece.tokens)
         is_unclear = is_unclear or "," in raw_text
-        is_unclear = is_unclear or is_odd or (after[0] == "text" and bool(after[1].strip()))
+        is_unclear = is_unclear or is_odd or (after[0] in {"text", "quoted"} and bool(after[1].strip()))
         is_unclear = is_unclear or (("@" in raw_text or "=?" in raw_text) and _names_another(name, address))
-        is_unclear = is_unclear or ">" in raw_text or "<" in raw_text
+        is_unclear = is_unclear or ("@" in raw_text and (raw_text.strip().lower() != address.lower() or has_quotes))
+        is_unclear = is_unclear or not {"<", ">", "\\"}.isdisjoint(raw_text)
     else:
         joined = "".join(
             f'"{chars}"' if kind == "quoted" else chars for kind, chars in piece.tokens if kind in {"text", "quoted"}
@@ -188,9 +191,7 @@ def _read_piece(piece: _Piece) -> tuple[Address | None, bool]:
 
 
 def _names_another(name: str, address: str) -> bool:
-    return any(hit.lower() != address.lower() for hit in _ADDR_LIKE.findall(name)) or (
-        "@" in name and not _ADDR_LIKE.search(name)
-    )
+    return "@" in _ADDR_LIKE.sub("", name) or any(hit.lower() != address.lower() for hit in _ADDR_LIKE.findall(name))
 
 
 def _phrase(tokens: tuple[tuple[str, str], ...]) -> str:
@@ -227,7 +228,7 @@ def _read_spec(inner: str) -> tuple[str, bool]:
     tight = "".join(spec.split()) if not spec.startswith('"') else spec.strip()
     is_odd = is_odd or tight != spec or tight.count("@") != 1 or '"' in tight or "<" in tight or "\\" in tight
     local, at, domain = tight.rpartition("@")
-    is_odd = is_odd or not local or (bool(at) and not _is_domain(domain))
+    is_odd = is_odd or not local or not _NEVER_BARE.isdisjoint(local) or (bool(at) and not _is_domain(domain))
     tight = words.tidy(tight)
     return ("", True) if tight in {"", "@"} else (tight, is_odd)
 
