@@ -141,6 +141,14 @@ def test_every_refusal_has_a_known_reason(words: str, status: str | None, code: 
         assert not reason.is_permanent
 
 
+@pytest.mark.proves("F-Z01")
+@pytest.mark.parametrize("sender", ["", "From: \n", "From: @\n", "From: <>\n", "From: ,,\n", "From: MAILER-DAEMON\n"])
+def test_notice_from_nobody_is_read(sender: str) -> None:
+    bounce = read(f"Return-Path: <>\n{sender}Subject: Undeliverable mail\n\n550 5.1.1 could not be delivered\n")
+    assert isinstance(bounce, Bounce)
+    assert [(one.address, one.status) for one in bounce.recipients] == [(None, "5.1.1")]
+
+
 @pytest.mark.proves("T-D12", "T-D03")
 @pytest.mark.parametrize(
     "unit",
