@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from core import deliveries, ledger
 from core.clock import Clock
 from core.deliveries import Dossier
-from core.delivery import Evidence, Fact
+from core.delivery import Detail, Evidence, Fact
 from core.errors import Conflict, NotFound, TooLate
 from core.keys import Keys
 from core.store.database import now_of
@@ -119,15 +119,16 @@ _due = (
     )
     .order_by(outbox.c.due_at, outbox.c.id)
     .limit(sa.bindparam("limit"))
+    .offset(sa.bindparam("skip"))
 )
 _targets = sa.select(delivery.c.message_id, delivery.c.domain, delivery.c.address_key).where(
     delivery.c.message_id.in_(sa.bindparam("message_ids", expanding=True)), delivery.c.is_open
 )
 
 
-def due(conn: Connection, *, limit: int, clock: Clock) -> list[Waiting]:
+def due(conn: Connection, *, limit: int, clock: Clock, skip: int = 0) -> list[Waiting]:
     """Return what may be handed over now, oldest due first; channels at rest after a fault of ours are left out."""
-    rows = conn.execute(_due, {"now": now_of(conn, clock), "limit": limit}).mappings().all()
+    rows = conn.execute(_due, {"now": now_of(conn, clock), "limit": limit, "skip": skip}).mappings().all()
     targets: dict[int, list[tuple[str, str]]] = {}
     for target in conn.execute(_targets, {"message_ids": [row["message_id"] for row in rows]}):
         targets.setdefault(target.message_id, []).append((target.domain, target.address_key))
@@ -237,6 +238,7 @@ _leave = Hot(
     .values(
         state=sa.bindparam("set_state"),
         due_at=sa.bindparam("set_due"),
+        give_up_at=sa.bindparam("set_give_up"),
         doubt_since_at=sa.bindparam("set_doubt"),
         lease_owner=None,
         lease_until=None,
@@ -251,12 +253,14 @@ def finish(
     facts: dict[int, Evidence],
     *,
     retry_at: datetime | None,
+    give_up_at: datetime | None = None,
     now: datetime,
 ) -> str:
     """COMMIT C: record what the try brought and move the row on; return its new state.
 
     Evidence is true whoever owns the row by now, so it is recorded in any case; the row itself moves only under the
     fence. ``retry_at`` None with a recipient still open means that the window is over: that is recorded too.
+    ``give_up_at`` moves the end of the window.
     """
     is_only = len(claimed.deliveries) == 1
     changed = []
@@ -276,6 +280,7 @@ def finish(
             "its_fence": claimed.fence,
             "set_state": state,
             "set_due": retry_at or now,
+            "set_give_up": give_up_at or claimed.give_up_at,
             "set_doubt": now if state == "doubt" else None,
         },
     )
@@ -335,15 +340,28 @@ def overdue(conn: Connection, keys: Keys, *, channel_id: int, after: timedelta, 
     return len(rows)
 
 
-def resend_once(conn: Connection, *, channels: Collection[int], waited: timedelta, now: datetime) -> list[int]:
-    """Return doubts of channels with the policy ``resend-once`` that no evidence settled in time (FAULTS 4.2)."""
-    query = sa.select(outbox.c.message_id).where(
-        outbox.c.state == "doubt",
-        outbox.c.channel_id.in_(channels),
-        outbox.c.round == 1,
-        outbox.c.doubt_since_at <= now - waited,
+def resend_once(
+    conn: Connection, *, channels: Collection[int], waited: timedelta, now: datetime
+) -> dict[int, list[int]]:
+    """Return the doubts of channels with the policy ``resend-once`` that no evidence settled in time (FAULTS 4.2).
+
+    Message id -> the deliveries in doubt: whoever refused the first copy is not asked again.
+    """
+    query = (
+        sa.select(delivery.c.id, delivery.c.message_id)
+        .join(outbox, outbox.c.message_id == delivery.c.message_id)
+        .where(
+            outbox.c.state == "doubt",
+            outbox.c.channel_id.in_(channels),
+            outbox.c.round == 1,
+            outbox.c.doubt_since_at <= now - waited,
+            delivery.c.detail == Detail.IN_DOUBT.value,
+        )
     )
-    return list(conn.execute(query).scalars())
+    found: dict[int, list[int]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.message_id, []).append(row.id)
+    return found
 
 
 def cancel(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime) -> None:
@@ -354,7 +372,9 @@ def cancel(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: da
     for open_one in _open_deliveries(conn, message_id):
         item = Evidence(fact=Fact.CANCELLED, round=row["round"], at=now, source="agent")
         deliveries.record(conn, keys, open_one.id, item, now=now, actor=actor)
-    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(state="cancelled"))
+    is_in_doubt = deliveries.standing(conn, message_id) == "doubt"  # of another recipient: somebody may settle it
+    values = {"state": "doubt", "doubt_since_at": now} if is_in_doubt else {"state": "cancelled"}
+    conn.execute(sa.update(outbox).where(outbox.c.id == row["id"]).values(**values))
 
 
 def hold(conn: Connection, keys: Keys, message_id: int, *, why: str, actor: str, now: datetime) -> None:
@@ -422,12 +442,12 @@ def send_again(
 def mark_sent(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: datetime) -> None:
     """A person settles a doubt as sent; the evidence names them. Raises Conflict where nothing is in doubt."""
     row = lock(conn, message_id)
-    if row["state"] != "doubt":
+    doubts = [item for item in deliveries.of_message(conn, message_id) if item["detail"] == Detail.IN_DOUBT.value]
+    if not doubts or row["state"] == "leased":  # while the dot of a living try is out, its reply is still to come
         raise Conflict("nothing about this answer is in doubt")
-    for item in deliveries.of_message(conn, message_id):
-        if item["detail"] == "in_doubt":
-            fact = Evidence(fact=Fact.MARKED_SENT, round=row["round"], at=now, source="agent")
-            deliveries.record(conn, keys, item["id"], fact, now=now, actor=actor)
+    for item in doubts:
+        fact = Evidence(fact=Fact.MARKED_SENT, round=row["round"], at=now, source="agent")
+        deliveries.record(conn, keys, item["id"], fact, now=now, actor=actor)
     deliveries.settle_outbox(conn, message_id)
 
 
@@ -464,10 +484,15 @@ def held_by_reply(conn: Connection, ticket_id: int) -> list[int]:
     return list(conn.execute(_to_hold, {"ticket_id": ticket_id}).scalars())
 
 
-def next_due_at(conn: Connection) -> datetime | None:
-    """When the next row falls due: how long a worker may sleep."""
-    query = sa.select(outbox.c.due_at).where(outbox.c.state == "waiting").order_by(outbox.c.due_at).limit(1)
-    return conn.execute(query).scalar()
+def next_due_at(conn: Connection, *, clock: Clock) -> datetime | None:
+    """When the next row falls due, or the next channel may be tried again: how long a worker may sleep.
+
+    What is due already and did not go waits for something else: a free hand, a limit, somebody who enables its channel.
+    """
+    now = now_of(conn, clock)
+    row = sa.select(sa.func.min(outbox.c.due_at)).where(outbox.c.state == "waiting", outbox.c.due_at > now)
+    rest = sa.select(sa.func.min(channel.c.out_resume_at)).where(channel.c.is_enabled, channel.c.out_resume_at > now)
+    return min((at for query in (row, rest) if (at := conn.execute(query).scalar()) is not None), default=None)
 
 
 def _claimed(conn: Connection, rows: Sequence[sa.RowMapping], attempt_ids: dict[int, int]) -> list[Claimed]:

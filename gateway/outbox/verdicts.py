@@ -307,6 +307,12 @@ WHY: Mapping[str, _Why] = {
     ),
     "authentication": _Why("our server could not prove that it may send for our address", Side.OURS, _ADMIN, _OURS),
     "login": _Why("the login of our account is refused", Side.OURS, _ADMIN, _ACCOUNT),
+    "store": _Why(
+        "our own copy of it is damaged",
+        Side.OURS,
+        "Write it anew. An administrator should look at the store.",
+        (Action.TELL_ADMIN, Action.OTHER_ROAD),
+    ),
     "tls": _Why("no safe connection could be set up", Side.OURS, _ADMIN, _OURS),
     "reverse_dns": _Why("the name of our server could not be confirmed", Side.OURS, _ADMIN, _OURS),
     "sender_refused": _Why("our own sender address is not accepted", Side.OURS, _ADMIN, _OURS),

@@ -105,7 +105,7 @@ class OutboxWorker:
         self._pacer = Pacer(limits=self._limits)
         self._look_again_at: datetime | None = None
         self._in_hand: dict[int, Claimed] = {}
-        self._faults: dict[int, int] = {}
+        self._faults: dict[int, tuple[int, datetime]] = {}  #: channel -> failures in a row, rests until
         self._noted: dict[int, datetime] = {}
         self._is_stopping = False
 
@@ -172,6 +172,7 @@ class OutboxWorker:
     def _choose(self, waiting: Sequence[Waiting], room: int, probed: set[int]) -> list[int]:
         """Fair and within the limits; a channel that was at fault gets one probe and not its whole queue."""
         busy = {item.channel_id for item in self._in_hand.values()}
+        now = self._db.clock.now()
         due = []
         for row in waiting:
             if row.is_channel_failing:
@@ -183,13 +184,13 @@ class OutboxWorker:
             due.append(
                 Due(
                     id=row.id,
-                    due_at=row.due_at,
+                    due_at=min(row.due_at, now),  # the store says that it is due, whatever our own clock says (F-T03)
                     department=str(row.department_id),
                     keys=tuple(keys),
                     order_key=str(row.ticket_id),
                 )
             )
-        turn = self._pacer.take(due, self._db.clock.now(), room)
+        turn = self._pacer.take(due, now, room)
         self._look_again_at = turn.look_again_at
         return [item.id for item in turn.go]
 
@@ -293,8 +294,11 @@ class OutboxWorker:
     async def _pause(self, channel_id: int, fault: Outcome, now: datetime) -> datetime:
         """A fault of our own set-up: the queue of this channel waits and an admin is told (R5.4, F-S06)."""
         self._noted.pop(channel_id, None)
-        failures = self._faults[channel_id] = self._faults.get(channel_id, 0) + 1
-        resume_at = now + FAULT_BACKOFF.delay(failures, self._rng)
+        failures, resume_at = self._faults.get(channel_id, (0, now))
+        if resume_at <= now:  # tries that were under way together meet the same fault: that is one failure
+            failures += 1
+            resume_at = now + FAULT_BACKOFF.delay(failures, self._rng)
+            self._faults[channel_id] = (failures, resume_at)
         await self._db.write(_pause, channel_id, fault, resume_at=resume_at, now=now)
         log.error("outbox.channel_fault", channel=channel_id, fault=fault.fault, code=fault.code, resume_at=resume_at)
         return resume_at
