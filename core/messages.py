@@ -90,32 +90,34 @@ def add_ref(conn: Connection, channel_id: int, message_id_header: str, message_i
     _add_ref[conn.dialect.name].run(conn, values)
 
 
-def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, list[sa.RowMapping]]:
-    """Message-ID -> the messages known by it, newest first: ``message_id``, ``ticket_id``, ``direction``.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ref:
+    """A message that a Message-ID names."""
 
-    They can be several: nothing keeps a sender from using the id of somebody else's mail again (T-A11).
-    """
-    found: dict[str, list[sa.RowMapping]] = {}
-    if headers:
-        for row in conn.execute(_by_refs, {"channel_id": channel_id, "headers": sorted(headers)}).mappings():
-            found.setdefault(row["message_id_header"], []).append(row)
+    message_id: int
+    ticket_id: int
+    direction: str
+
+
+def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, Ref]:
+    """Message-ID -> the newest message known by it, for those that are."""
+    found = {}
+    for header in headers:
+        row = _by_ref.first(conn, {"channel_id": channel_id, "header": header})
+        if row is not None:
+            found[header] = Ref(message_id=row[0], ticket_id=row[1], direction=row[2])
     return found
 
 
-_by_refs = (
-    sa.select(
-        message_ref.c.message_id_header,
-        message.c.id.label("message_id"),
-        message.c.ticket_id,
-        message.c.direction,
-    )
-    .join(message, message.c.id == message_ref.c.message_id)
+_by_ref = Hot(
+    sa.select(message.c.id, message.c.ticket_id, message.c.direction)
+    .join(message_ref, message_ref.c.message_id == message.c.id)
     .where(
         message_ref.c.channel_id == sa.bindparam("channel_id"),
-        message_ref.c.message_id_header.in_(sa.bindparam("headers", expanding=True)),
+        message_ref.c.message_id_header == sa.bindparam("header"),
     )
     .order_by(message.c.id.desc())
-    .limit(MAX_NAMED)
+    .limit(1)
 )
 
 

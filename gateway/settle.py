@@ -8,7 +8,7 @@ whole transaction is undone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -78,8 +78,7 @@ def settle(
     now: datetime,
 ) -> Settled:
     """Do everything that this mail causes and end its ledger row. Raises Conflict when the row has ended already."""
-    row = ledger.lock(conn, work.id)
-    if row["state"] != "received":
+    if not ledger.is_received(conn, work.id):
         raise Conflict("the ledger row has ended already")  # the guard of COMMIT 2
     canonical = mail.canonical_digest if mail.message_id else None
     earlier = ledger.same_mail(conn, view.channel_id, canonical) if canonical else ledger.same_bytes(conn, work)
@@ -118,8 +117,8 @@ def _classify(
     sizes: Sequence[int],
     now: datetime,
 ) -> Settled:
-    if _is_own_copy(keys, view, mail):
-        return Settled(outcome="own_copy", reason="a mail of ours that came back")
+    if (nonce := _nonce_of_own_copy(keys, view, mail)) is not None:
+        return _take_own_copy(conn, view, nonce)
     if mail.kind in (Kind.BOUNCE, Kind.REPORT):
         return _take_report(conn, keys, view, work, mail, now=now)
     sender = _sender(conn, view, mail, now=now)
@@ -130,14 +129,27 @@ def _classify(
     return _take_message(conn, keys, view, work, mail, sender, decision, sizes=sizes, now=now)
 
 
-def _is_own_copy(keys: Keys, view: ChannelView, mail: Mail) -> bool:
+def _nonce_of_own_copy(keys: Keys, view: ChannelView, mail: Mail) -> int | None:
     """Ours only with a valid marker for this very Message-ID, from an address of ours (F-M15, T-A14)."""
     if not mail.loop_marker or not mail.message_id or mail.sender is None:
-        return False
+        return None
     marker = tokens.of_loop_marker(mail.loop_marker, keys.tokens)
     named = tokens.of_message_id(mail.message_id, keys.tokens)
     is_ours = identity_key(mail.sender.address) in view.own_keys
-    return is_ours and marker is not None and named is not None and marker.nonce == named.nonce
+    return marker.nonce if is_ours and marker and named and marker.nonce == named.nonce else None
+
+
+def _take_own_copy(conn: Connection, view: ChannelView, nonce: int) -> Settled:
+    """No message: the ledger row is linked to the one that it is a copy of."""
+    row = outbox.by_nonce(conn, nonce)
+    if row is None or row["channel_id"] != view.channel_id:
+        return Settled(outcome="own_copy", reason="a mail of ours that came back")
+    return Settled(
+        outcome="own_copy",
+        reason="a mail of ours that came back",
+        message_id=row["message_id"],
+        ticket_id=messages.ticket_of(conn, row["message_id"]),
+    )
 
 
 def _take_report(
@@ -165,7 +177,7 @@ def _take_report(
             if is_signed and target["identity_id"] and reports.is_address_dead(fact):
                 contacts.suppress(conn, target["identity_id"], why=fact.reason or fact.fact.value, now=now)
     deliveries.settle_outbox(conn, row["message_id"])
-    ticket_id = conn.execute(sa.select(message.c.ticket_id).where(message.c.id == row["message_id"])).scalar_one()
+    ticket_id = messages.ticket_of(conn, row["message_id"])
     reason = "" if matched else "a report about a mail of ours, but about none of its recipients"
     return Settled(outcome="evidence", reason=reason, message_id=row["message_id"], ticket_id=ticket_id)
 
@@ -262,8 +274,7 @@ def _findings(conn: Connection, keys: Keys, view: ChannelView, mail: Mail, perso
             signs.append((Sign.SUBJECT_CODE, hinted, code[1]))
     findings = []
     for sign, ticket_id, detail in dict.fromkeys(signs):
-        row = tickets.find(conn, ticket_id)
-        if row is None or row["channel_id"] != view.channel_id:
+        if tickets.channel_of(conn, ticket_id) != view.channel_id:
             continue
         takes_part = person is not None and contacts.is_participant(conn, ticket_id, person.id)
         findings.append(Finding(sign=sign, ticket_id=ticket_id, detail=detail, is_participant=takes_part))
@@ -309,7 +320,9 @@ def _take_message(
     sizes: Sequence[int],
     now: datetime,
 ) -> Settled:
-    row = tickets.find(conn, decision.ticket_id) if decision.ticket_id is not None else None
+    row: Mapping[str, Any] | None = None
+    if decision.ticket_id is not None:
+        row = tickets.find(conn, decision.ticket_id)
     link: tuple[int | None, str | None] = (None, None)
     if row is not None and not tickets.is_reopenable(row, reopen_days=view.reopen_days, now=now):
         link, row = (row["id"], "follow_up"), None
@@ -336,7 +349,7 @@ def _open_ticket(
     link: tuple[int | None, str | None],
     *,
     now: datetime,
-) -> sa.RowMapping:
+) -> Mapping[str, Any]:
     person = sender.identity or _unclear_person(conn, view, mail, now=now)
     ticket_id = tickets.create(
         conn,
@@ -350,7 +363,7 @@ def _open_ticket(
         link_kind=link[1],
     )
     contacts.add_participant(conn, ticket_id, person.id, role="requester", is_confirmed=sender.identity is not None)
-    return tickets.get(conn, ticket_id)
+    return {"id": ticket_id, "department_id": view.department_id}
 
 
 def _unclear_person(conn: Connection, view: ChannelView, mail: Mail, *, now: datetime) -> Identity:
@@ -368,7 +381,7 @@ def _add_message(
     mail: Mail,
     sender: _Sender,
     decision: Decision,
-    row: sa.RowMapping,
+    row: Mapping[str, Any],
     *,
     sizes: Sequence[int],
     held: bool,
@@ -466,7 +479,7 @@ def _after_message(
     view: ChannelView,
     mail: Mail,
     sender: _Sender,
-    row: sa.RowMapping,
+    row: Mapping[str, Any],
     *,
     is_new: bool,
     now: datetime,

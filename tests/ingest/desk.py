@@ -85,7 +85,7 @@ class Desk:
     agent_id: int
     account: str
     now: datetime = NOON
-    uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1000))
 
     @property
     def channel_id(self) -> int:
