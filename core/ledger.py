@@ -63,6 +63,14 @@ class Work:
     received_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """What became of a mail that came before."""
+
+    message_id: int | None
+    ticket_id: int | None
+
+
 def known(
     conn: Connection, channel_id: int, account: str, folder: str, uidvalidity: int
 ) -> tuple[set[int], dict[int, int]]:
@@ -266,10 +274,22 @@ def dismiss(conn: Connection, ledger_id: int, *, reason: str, now: datetime) -> 
     )
 
 
-_same_mail = sa.select(ledger.c.id, ledger.c.message_id, ledger.c.ticket_id).where(
-    ledger.c.channel_id == sa.bindparam("channel_id"),
-    ledger.c.canonical_digest == sa.bindparam("digest"),
-    ledger.c.outcome != "repeat",
+_state = sa.select(ledger.c.state).where(ledger.c.id == sa.bindparam("row_id"))
+_state_locked = {"sqlite": Hot(_state), "postgresql": Hot(_state.with_for_update())}
+
+
+def is_received(conn: Connection, ledger_id: int) -> bool:
+    """Whether the row still waits to end; it is locked for this transaction."""
+    row = _state_locked[conn.dialect.name].first(conn, {"row_id": ledger_id})
+    return row is not None and row[0] == "received"
+
+
+_same_mail = Hot(
+    sa.select(ledger.c.id, ledger.c.message_id, ledger.c.ticket_id).where(
+        ledger.c.channel_id == sa.bindparam("channel_id"),
+        ledger.c.canonical_digest == sa.bindparam("digest"),
+        ledger.c.outcome != "repeat",
+    )
 )
 _same_id = Hot(
     sa.select(ledger.c.id).where(
@@ -295,9 +315,10 @@ _same_raw = sa.select(
 )
 
 
-def same_mail(conn: Connection, channel_id: int, canonical_digest: str) -> sa.Row[*tuple[Any, ...]] | None:
+def same_mail(conn: Connection, channel_id: int, canonical_digest: str) -> Earlier | None:
     """The row that this mail came in with before: same Message-ID *and* same content (R1.4, T-A11)."""
-    return conn.execute(_same_mail, {"channel_id": channel_id, "digest": canonical_digest}).first()
+    row = _same_mail.first(conn, {"channel_id": channel_id, "digest": canonical_digest})
+    return Earlier(message_id=row[1], ticket_id=row[2]) if row else None
 
 
 def is_id_used(conn: Connection, channel_id: int, message_id_header: str) -> bool:
@@ -305,13 +326,13 @@ def is_id_used(conn: Connection, channel_id: int, message_id_header: str) -> boo
     return _same_id.first(conn, {"channel_id": channel_id, "header": message_id_header}) is not None
 
 
-def same_bytes(conn: Connection, work: Work) -> sa.Row[*tuple[Any, ...]] | None:
+def same_bytes(conn: Connection, work: Work) -> Earlier | None:
     """For mails without Message-ID: the same bytes within a day, or from before the mailbox was re-created."""
     parameters = {"channel_id": work.channel_id, "digest": work.raw_digest, "row_id": work.id}
     for row in conn.execute(_same_raw, parameters):
         was_recreated = (row.folder, row.uidvalidity) != (work.folder, work.uidvalidity)
         if was_recreated or work.received_at - row.received_at < REPEAT_WINDOW:
-            return row
+            return Earlier(message_id=row.message_id, ticket_id=row.ticket_id)
     return None
 
 
@@ -363,6 +384,16 @@ def counts(conn: Connection) -> list[sa.RowMapping]:
     return list(conn.execute(query).mappings())
 
 
+_columns = (
+    "public_id", "channel_id", "account", "folder", "uidvalidity", "uid", "external_id", "raw_digest", "raw_bytes",
+    "state", "outcome", "reason", "excerpt", "attempts", "mark", "fence", "received_at", "internal_at", "done_at",
+)  # fmt: skip
+_add = {
+    dialect: Hot(insert(ledger).on_conflict_do_nothing(), columns=_columns)
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+
+
 def _record_one(conn: Connection, channel_id: int, account: str, item: Arrival, *, fence: int, now: datetime) -> int:
     values = {
         "public_id": public_id(),
@@ -385,7 +416,7 @@ def _record_one(conn: Connection, channel_id: int, account: str, item: Arrival, 
         "internal_at": item.internal_at,
         "done_at": now if item.state == "done" else None,
     }
-    if conn.execute(_insert_missing(conn, ledger), values).rowcount:
+    if _add[conn.dialect.name].run(conn, values):
         return 1
     return _fill_gap(conn, channel_id, account, item, values, now=now)
 

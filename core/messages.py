@@ -99,13 +99,13 @@ class Ref:
     direction: str
 
 
-def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, Ref]:
-    """Message-ID -> the newest message known by it, for those that are."""
+def find_refs(conn: Connection, channel_id: int, headers: Collection[str]) -> dict[str, list[Ref]]:
+    """Message-ID -> the messages known by it, newest first, for those that any is known by."""
     found = {}
     for header in headers:
-        row = _by_ref.first(conn, {"channel_id": channel_id, "header": header})
-        if row is not None:
-            found[header] = Ref(message_id=row[0], ticket_id=row[1], direction=row[2])
+        rows = _by_ref.rows(conn, {"channel_id": channel_id, "header": header})
+        if rows:
+            found[header] = [Ref(message_id=row[0], ticket_id=row[1], direction=row[2]) for row in rows]
     return found
 
 
@@ -117,8 +117,11 @@ _by_ref = Hot(
         message_ref.c.message_id_header == sa.bindparam("header"),
     )
     .order_by(message.c.id.desc())
-    .limit(1)
 )
+
+
+def ticket_of(conn: Connection, message_id: int) -> int:
+    return int(conn.execute(sa.select(message.c.ticket_id).where(message.c.id == message_id)).scalar_one())
 
 
 def text_of(conn: Connection, message_id: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,9 @@ from core.errors import Conflict, Invalid, NotFound
 from core.ids import ticket_code
 from core.store.hot import Hot
 from core.store.schema import agent, contact, department, message, ticket
+
+#: A ticket as it was read, or the few columns of one that was just made.
+Row = sa.RowMapping | Mapping[str, Any]
 
 STATUSES = ("new", "open", "answered", "postponed", "resolved", "closed", "spam", "deleted")
 #: What an agent may set by hand; the others follow from what happens.
@@ -89,6 +92,15 @@ def get(conn: Connection, ticket_id: int) -> sa.RowMapping:
     return row
 
 
+_channel_of = Hot(sa.select(ticket.c.channel_id).where(ticket.c.id == sa.bindparam("ticket_id")))
+
+
+def channel_of(conn: Connection, ticket_id: int) -> int | None:
+    """The channel of a ticket; None when there is no such ticket."""
+    row = _channel_of.first(conn, {"ticket_id": ticket_id})
+    return int(row[0]) if row else None
+
+
 def find(conn: Connection, ticket_id: int) -> sa.RowMapping | None:
     return conn.execute(_by_id, {"ticket_id": ticket_id}).mappings().first()
 
@@ -135,7 +147,7 @@ def counts(conn: Connection, departments: Collection[int] | None) -> dict[str, i
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def note_inbound(conn: Connection, row: sa.RowMapping, *, now: datetime) -> None:
+def note_inbound(conn: Connection, row: Row, *, now: datetime) -> None:
     """A customer wrote: the ticket waits for us again, whatever it was."""
     status = row["status"] if row["status"] in ("new", "spam") else "open"
     _touch.run(conn, {"row_id": row["id"], "set_status": status, "set_now": now})
@@ -190,7 +202,7 @@ def change(
     _tell(conn, row, now=now, actor=actor, data=shown)
 
 
-def is_reopenable(row: sa.RowMapping, *, reopen_days: int, now: datetime) -> bool:
+def is_reopenable(row: Row, *, reopen_days: int, now: datetime) -> bool:
     """Whether a reply still belongs into this ticket, or opens a new one linked to it (R3.3)."""
     if row["status"] == "deleted":
         return False
@@ -246,7 +258,7 @@ def _bound(before: tuple[datetime, int]) -> tuple[Any, Any]:
     return sa.literal(before[0], ticket.c.updated_at.type), sa.literal(before[1], ticket.c.id.type)
 
 
-def _tell(conn: Connection, row: sa.RowMapping, *, now: datetime, actor: str, data: dict[str, Any]) -> None:
+def _tell(conn: Connection, row: Row, *, now: datetime, actor: str, data: dict[str, Any]) -> None:
     events.append(
         conn,
         events.TICKET_CHANGED,

@@ -11,6 +11,7 @@ alone and holds up nobody behind it (P6).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ log = structlog.get_logger("gatehouse.ingest")
 BATCH = 64
 SUSPECTS = 2  # rows with a failed attempt that are in hand at once: no more can be blamed for the next crash
 CHUNKS_AHEAD = 12
+CHUNKS_TOGETHER = 8  # that are settled in one commit
 CHUNK = 8  # mails that one child reads in a row: fewer passes through the pipe
 POLL_SECONDS = 5.0
 
@@ -98,15 +100,22 @@ class Ingest:
     async def _settle_in_order(self) -> None:
         """Settle what was read in the order in which it came in, while more is being read."""
         while True:
-            chunk, reading = await self._reading.get()
-            read = await reading
-            if read is None:
-                await self._db.write(self._retry_alone, chunk)
-            else:
-                await self._settle(read)
-            self._ahead.difference_update(work.id for work in chunk)
+            chunks = [await self._reading.get()]
+            await asyncio.wait([chunks[0][1]])
+            while self._is_next_read() and len(chunks) < CHUNKS_TOGETHER:
+                chunks.append(self._reading.get_nowait())
+            for chunk, reading in chunks:
+                if reading.result() is None:
+                    await self._db.write(self._retry_alone, chunk)
+            await self._settle([read for _chunk, reading in chunks for read in reading.result() or ()])
+            self._ahead.difference_update(work.id for chunk, _reading in chunks for work in chunk)
             if self._reading.empty():
                 self._hub.wake(f"ledger:{self._view.channel_id}")
+
+    def _is_next_read(self) -> bool:
+        """Whether the next chunk in line is ready too: then it goes into the same commit."""
+        waiting: deque[_Reading] = self._reading._queue  # type: ignore[attr-defined]  # asyncio.Queue cannot be peeked
+        return bool(waiting) and waiting[0][1].done()
 
     def _claim(self, conn: Connection, alone: Sequence[int], ahead: Sequence[int]) -> list[ledger.Work]:
         if not leases.holds(conn, self._lease, clock=self._db.clock):

@@ -8,7 +8,7 @@ whole transaction is undone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -261,7 +261,7 @@ def _findings(conn: Connection, keys: Keys, view: ChannelView, mail: Mail, perso
             signs.append((Sign.OUR_MESSAGE_ID, token.ticket_id, text))
     known = messages.find_refs(conn, view.channel_id, set(named))
     for sign, texts in ((Sign.IN_REPLY_TO, mail.in_reply_to), (Sign.REFERENCES, tuple(reversed(mail.references)))):
-        signs.extend((sign, row["ticket_id"], text) for text in texts for row in known.get(text, ()))
+        signs.extend((sign, ref.ticket_id, text) for text in texts for ref in known.get(text, ()))
     if mail.thread_index:
         by_index = tickets.find_by_thread_index(conn, view.channel_id, mail.thread_index)
         if by_index is not None:
@@ -320,7 +320,7 @@ def _take_message(
     sizes: Sequence[int],
     now: datetime,
 ) -> Settled:
-    row: Mapping[str, Any] | None = None
+    row: tickets.Row | None = None
     if decision.ticket_id is not None:
         row = tickets.find(conn, decision.ticket_id)
     link: tuple[int | None, str | None] = (None, None)
@@ -349,7 +349,7 @@ def _open_ticket(
     link: tuple[int | None, str | None],
     *,
     now: datetime,
-) -> Mapping[str, Any]:
+) -> tickets.Row:
     person = sender.identity or _unclear_person(conn, view, mail, now=now)
     ticket_id = tickets.create(
         conn,
@@ -381,7 +381,7 @@ def _add_message(
     mail: Mail,
     sender: _Sender,
     decision: Decision,
-    row: Mapping[str, Any],
+    row: tickets.Row,
     *,
     sizes: Sequence[int],
     held: bool,
@@ -455,10 +455,10 @@ def _add_message(
 def _reply(conn: Connection, view: ChannelView, mail: Mail) -> Reply:
     """The new words; where the message that it answers is ours, they are compared with what we wrote (R2.3)."""
     parents = messages.find_refs(conn, view.channel_id, set(mail.in_reply_to)) if mail.in_reply_to else {}
-    ours = next((row for rows in parents.values() for row in rows if row["direction"] == "out"), None)
+    ours = next((ref for refs in parents.values() for ref in refs if ref.direction == "out"), None)
     if ours is None or len(mail.text) > PARENT_CHARS:
         return mail.reply
-    parent_text = messages.text_of(conn, ours["message_id"])
+    parent_text = messages.text_of(conn, ours.message_id)
     return split_text(mail.text, parent_text) if len(parent_text) <= PARENT_CHARS else mail.reply
 
 
@@ -479,7 +479,7 @@ def _after_message(
     view: ChannelView,
     mail: Mail,
     sender: _Sender,
-    row: Mapping[str, Any],
+    row: tickets.Row,
     *,
     is_new: bool,
     now: datetime,

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.expression import Executable
 
 _SQLITE = SQLiteDialect_pysqlite()
-_Slot = tuple[str, Callable[[Any], Any] | None, Any]
+_Slot = tuple[str, Callable[[Any], Any] | None, bool, Any]
 
 
 class Hot:
@@ -28,12 +28,14 @@ class Hot:
 
     @cached_property
     def _compiled(self) -> tuple[str, list[_Slot]]:
-        """The SQL, and for each of its places the parameter's name, its conversion and its fixed value."""
+        """The SQL, and for each place in it: name, conversion, whether it must be given, and its value if not."""
         statement: Any = self._statement
         compiled: Any = statement.compile(dialect=_SQLITE, column_keys=self._columns)
         convert: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
         names: Sequence[str] = compiled.positiontup or ()
-        return compiled.string, [(name, convert.get(name), compiled.params.get(name)) for name in names]
+        return compiled.string, [
+            (name, convert.get(name), compiled.binds[name].required, compiled.params.get(name)) for name in names
+        ]
 
     def run(self, conn: Connection, values: Mapping[str, Any]) -> int:
         """Execute; return how many rows it changed."""
@@ -59,8 +61,8 @@ class Hot:
         sql, slots = self._compiled
         bound = [
             value if convert is None else convert(value)
-            for name, convert, fixed in slots
-            for value in (values.get(name, fixed),)
+            for name, convert, is_required, fixed in slots
+            for value in (values[name] if is_required else fixed,)
         ]
         driver: Any = conn.connection.driver_connection
         return driver.execute(sql, bound)

@@ -76,7 +76,7 @@ def read(text: str, key: bytes) -> Token | None:
 
 
 def plus_address(address: str, text: str) -> str:
-    """Return ``address`` with ``text`` as its plus part, or ``address`` alone where the local part would get too long."""
+    """Return ``address`` with ``text`` as its plus part, or bare where the local part would get too long."""
     local, _, domain = address.rpartition("@")
     tagged = f"{local}+{text}"
     return f"{tagged}@{domain}" if len(tagged) <= MAX_LOCAL_PART else address

@@ -57,11 +57,10 @@ class Bench:
 async def open_bench_house() -> AsyncIterator[House]:
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
         folder = Path(name)
-        config = Config(
+        config = load(
             store=f"sqlite:///{folder}/gatehouse.db",
             blobs=f"{folder}/blobs",
             key_file=folder / "key",
-            log_level="error",
         )
         async with open_house(config) as house:
             yield house
