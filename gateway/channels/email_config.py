@@ -49,7 +49,7 @@ class Imap(Account):
     order: Literal["oldest", "newest"] = "oldest"  #: of a backlog
     poll_seconds: Annotated[float, Field(gt=0, le=300)] = 240.0
     idle_seconds: Annotated[float, Field(gt=0, le=1740)] = 540.0
-    max_raw_bytes: int = 35 * 1024 * 1024
+    max_raw_bytes: Annotated[int, Field(ge=1)] = 35 * 1024 * 1024  #: the desk sets narrower bounds
     authserv_id: str | None = None  #: whose Authentication-Results count (T-A08)
 
 
@@ -58,7 +58,7 @@ class Smtp(Account):
     dsn: bool = True
     notify_success: bool = False  #: ask for a report of success too: one more mail into the mailbox for each answer
     final_reply_seconds: Annotated[float, Field(gt=0, le=1800)] = 600.0  #: RFC 5321 section 4.5.3.2.6
-    per_hour: int | None = None  #: R5.10
+    per_hour: Annotated[int | None, Field(ge=1)] = None  #: R5.10
 
 
 class EmailConfig(Strict):
@@ -72,5 +72,5 @@ class EmailConfig(Strict):
     smtp: Smtp | None = None
     in_doubt: Literal["hold", "resend-once"] = "hold"  #: FAULTS section 4.2
     retry_days: Annotated[float, Field(gt=0, le=14)] = 3.0  #: R5.4
-    delayed_after: timedelta = timedelta(hours=3)  #: R5.3
+    delayed_after: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(hours=3)  #: R5.3
     undo_seconds: Annotated[int, Field(ge=0, le=120)] = 5  #: R5.9

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from core import audit, channels, departments, events, listing, throttle
-from core.access import Action, Actor, ChannelRef, require, visible_departments
+from core.access import Action, Actor, ChannelRef, may, require, visible_departments
 from core.audit import By
 from core.errors import Conflict, Invalid
 from core.keys import Keys
@@ -26,10 +26,12 @@ from gateway.channels.registry import ADAPTERS
 from gateway.errors import ChannelError
 from gateway.normalize.addresses import identity_key
 from gateway.web.desk.sight import department_in_sight
+from gateway.web.problems import Problem
 
 TESTS = 10  #: free ones in a window of ``core.throttle`` (T-H07)
 TEST_SECONDS = 60.0
 DELAYED_AFTER = (timedelta(minutes=1), timedelta(days=14))
+RAW_BYTES = (1024 * 1024, 200 * 1024 * 1024)
 
 #: What a person has to look at, by the code of the trouble. The server's own words are not shown (T-H07).
 WORDS: Mapping[str, str] = {
@@ -98,6 +100,7 @@ def create(conn: Connection, by: By, keys: Keys, kind: str, given: Settings) -> 
     department_id = department_in_sight(conn, by.actor, given.department)
     require(by.actor, Action.CHANNEL_MANAGE, ChannelRef(department_id=department_id))
     config = read_config(kind, given.config)
+    _check_owners_part(by.actor, None, config)
     plain, sealed = secrets.split(config)
     made = channels.add(
         conn,
@@ -134,7 +137,9 @@ def change(conn: Connection, by: By, keys: Keys, channel_id: str, wanted: Channe
         config = read_config(before["kind"], wanted.config)
         old = channels.get(conn, keys, before["id"])
         plain, sealed = secrets.split(config)
-        _check_kept(_stored_config(old), config, sealed, old.secrets)
+        stored = _stored_config(old)
+        _check_owners_part(by.actor, stored, config)
+        _check_kept(stored, config, sealed, old.secrets)
         sealed = secrets.keep_old(sealed, old.secrets)
         values |= {"config": plain, "account": account_name(config), "address": _address(config)}
         _check_address_free(conn, values["address"], before["id"])
@@ -208,6 +213,8 @@ def read_config(kind: str, given: Mapping[str, Any]) -> EmailConfig:
     assert isinstance(config, EmailConfig)
     if not DELAYED_AFTER[0] <= config.delayed_after <= DELAYED_AFTER[1]:
         raise Invalid("the configuration cannot be used", fields={"config.delayed_after": "a minute to 14 days"})
+    if config.imap is not None and not RAW_BYTES[0] <= config.imap.max_raw_bytes <= RAW_BYTES[1]:
+        raise Invalid("the configuration cannot be used", fields={"config.imap.max_raw_bytes": "1 to 200 MiB"})
     return config
 
 
@@ -229,6 +236,28 @@ def _stored_config(found: channels.Channel) -> EmailConfig | None:
         return EmailConfig.model_validate(found.config)
     except ValidationError:
         return None
+
+
+def _check_owners_part(actor: Actor, old: EmailConfig | None, new: EmailConfig) -> None:
+    """Whom the program trusts with secrets, and which of its files it reads, an owner decides (T-G11, T-L06).
+
+    Raises Problem 403 naming the fields. To take such a setting away is nobody's danger.
+    """
+    before = _owners_part(old) if old is not None else {}
+    fields = [name for name, value in _owners_part(new).items() if value is not None and value != before.get(name)]
+    if fields and not may(actor, Action.SETTING_MANAGE):
+        errors = [(name, "only an owner may set this") for name in fields]
+        raise Problem(403, "forbidden", "Some of these settings are the owner's.", errors=errors)
+
+
+def _owners_part(config: EmailConfig) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    accounts: tuple[tuple[str, Account | None], ...] = (("imap", config.imap), ("smtp", config.smtp))
+    for way, account in accounts:
+        if account is not None:
+            found[f"config.{way}.ca_file"] = account.ca_file
+            found[f"config.{way}.oauth.token_url"] = account.oauth.token_url if account.oauth else None
+    return found
 
 
 def _check_kept(old: EmailConfig | None, new: EmailConfig, given: Mapping[str, str], stored: Mapping[str, str]) -> None:
