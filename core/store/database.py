@@ -109,6 +109,7 @@ class SqliteDatabase:
         self.path = path
         self.broken = asyncio.Event()
         self._is_broken = False
+        self._is_closed = False
         self._lock = _lock_file(path)
         self._engine = _sqlite_engine(path, synchronous=synchronous, is_reader=False)
         self._read_engine = _sqlite_engine(path, synchronous=synchronous, is_reader=True)
@@ -136,6 +137,7 @@ class SqliteDatabase:
         return await loop.run_in_executor(self._readers, self._read_now, function, args, kwargs)
 
     async def close(self) -> None:
+        self._is_closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
@@ -149,7 +151,9 @@ class SqliteDatabase:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> asyncio.Future[Any]:
         if self._is_broken:
-            raise StoreError("the store failed and is closed; the process has to be restarted", is_final=True)
+            raise _broken()
+        if self._is_closed:
+            raise StoreError("the store is closed")
         self._loop = asyncio.get_running_loop()
         work = _Work(function, args, kwargs, self._loop.create_future())
         self._queue.put(work)
@@ -185,15 +189,17 @@ class SqliteDatabase:
         return False
 
     def _commit(self, conn: Connection, batch: list[_Work]) -> list[_Result]:
+        if self._is_broken:  # these were waiting already when it broke
+            return [(work, None, _broken()) for work in batch]
         try:
             with conn.begin():
                 return [(work, *_run_in_savepoint(conn, work)) for work in batch]
         except BaseException as error:  # noqa: BLE001 - the futures carry it to whoever waits
-            failure = self._failure(error)
+            failure = self._failure(error, is_undone=_roll_back(conn))
             return [(work, None, failure) for work in batch]
 
-    def _failure(self, error: BaseException) -> StoreError:
-        is_final = isinstance(error, DBAPIError) and _is_io_error(error.orig)
+    def _failure(self, error: BaseException, *, is_undone: bool) -> StoreError:
+        is_final = not is_undone or (isinstance(error, DBAPIError) and _is_io_error(error.orig))
         log.error("store.commit_failed", exc_info=error)
         if is_final:
             self._is_broken = True
@@ -216,6 +222,10 @@ class SqliteDatabase:
                 work.done.set_result(value)
             else:
                 work.done.set_exception(failure)
+
+
+def _broken() -> StoreError:
+    return StoreError("the store failed and is closed; the process has to be restarted", is_final=True)
 
 
 def check_sqlite_version(version: tuple[int, ...]) -> None:
@@ -245,6 +255,23 @@ def _run_in_savepoint(conn: Connection, work: _Work) -> tuple[Any, BaseException
         return None, error
     raw.execute("RELEASE job")
     return value, None
+
+
+def _roll_back(conn: Connection) -> bool:
+    """Leave the transaction of a batch that failed; False when even that fails.
+
+    A COMMIT that SQLite refuses (disk full, busy) leaves the transaction open, and SQLAlchemy takes it for ended: every
+    later BEGIN would fail.
+    """
+    raw = conn.connection.driver_connection
+    assert raw is not None
+    try:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+    except sqlite.Error:
+        log.exception("store.rollback_failed")
+        return False
+    return True
 
 
 def _is_io_error(error: BaseException | None) -> bool:
