@@ -29,7 +29,7 @@ log = structlog.get_logger("gatehouse.app")
 
 STOP_SECONDS = 15.0
 #: The store's writer lets go of the interpreter at each query; at the default of 5 ms it waits longer than it works.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.00005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

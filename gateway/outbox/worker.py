@@ -48,8 +48,8 @@ POLL_SECONDS = 5.0
 NOTE_EVERY = timedelta(seconds=1)
 LOOK = 256  # due rows that are looked at in one go
 LOOK_DEEPER = 8  # times, when limits keep back what is oldest: others must not wait behind it
-IN_HAND = 64  # answers handed over at once
-ROOM = 16  # places that have to be free before the store is asked for more
+IN_HAND = 128  # answers handed over at once
+ROOM = 32  # places that have to be free before the store is asked for more
 RESEND_ONCE_AFTER = timedelta(minutes=15)
 DELAYED_AFTER = timedelta(hours=3)  # where a channel cannot say (R5.3)
 NOTIFY_TROUBLE = "FAILURE,DELAY"  # RFC 3461 section 4.1

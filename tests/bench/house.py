@@ -69,7 +69,7 @@ async def open_bench_house() -> AsyncIterator[House]:
 @asynccontextmanager
 async def bench(*, smtp_port: int | None = None) -> AsyncIterator[Bench]:
     async with open_bench_house() as house:
-        smtp = Smtp(host="127.0.0.1", port=smtp_port, security="plain", connections=20) if smtp_port else None
+        smtp = Smtp(host="127.0.0.1", port=smtp_port, security="plain", connections=32) if smtp_port else None
         channel = EmailConfig(address=ADDRESS, smtp=smtp, undo_seconds=0)
         channel_id, agent_id, department_id = await house.db.write(seed, house, channel)
         lease = await house.db.write(

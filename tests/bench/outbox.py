@@ -28,7 +28,7 @@ from gateway.outbox.send import Answer, commit, prepare
 from tests.bench.house import ADDRESS, Bench, bench
 from tests.bench.sink import sink
 
-CONNECTIONS = 20
+CONNECTIONS = 32
 GROUP = 64
 TEXT = "Dear customer,\n\n" + "your parcel has left our house this morning and should be with you soon. " * 20
 
