@@ -51,12 +51,19 @@ class LocalBlobs:
         spools = root / "spool"
         spools.mkdir(parents=True, exist_ok=True)
         self._spool = spools / secrets.token_hex(8)
-        self._spool.mkdir()
-        self._lock = _lock_folder(self._spool)
-        for other in spools.iterdir():
-            if other != self._spool and (orphan := _lock_folder(other)) is not None:
-                shutil.rmtree(other, ignore_errors=True)
-                os.close(orphan)
+        door = os.open(spools, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(
+                door, fcntl.LOCK_EX
+            )  # or a process that starts now takes ours for an orphan before it is locked
+            self._spool.mkdir()
+            self._lock = _lock_folder(self._spool)
+            for other in spools.iterdir():
+                if other != self._spool and (orphan := _lock_folder(other)) is not None:
+                    shutil.rmtree(other, ignore_errors=True)
+                    os.close(orphan)
+        finally:
+            os.close(door)
         for number in range(256):
             (root / f"{number:02x}").mkdir(exist_ok=True)
         _sync_folder(root)
@@ -117,8 +124,11 @@ def write_synced(folder: Path, content: bytes) -> Path:
 
 
 def _lock_folder(folder: Path) -> int | None:
-    """Lock a spool for the life of this process; None where another process holds it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    """Lock a spool for the life of this process; None where another process holds it, or has just removed it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import pytest
 import sqlalchemy as sa
 from pysqlite3 import dbapi2 as driver
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 
 from core.store.database import (
     MAX_BATCH,
+    Job,
     PostgresDatabase,
     SqliteDatabase,
     StoreError,
@@ -28,7 +29,8 @@ from core.store.database import (
     now_of,
     open_database,
 )
-from core.store.schema import raw, setting
+from core.store.hot import Hot
+from core.store.schema import event, raw, setting
 from tests import stores
 
 Store = SqliteDatabase | PostgresDatabase
@@ -145,10 +147,6 @@ async def test_commit_that_fails_fails_everybody_in_it_and_nobody_after(writer: 
     assert not writer.broken.is_set()
 
 
-def io_error(_conn: Connection) -> None:
-    raise OperationalError("insert", {}, driver.OperationalError("disk I/O error"))
-
-
 @pytest.mark.proves("F-D03")
 @pytest.mark.parametrize("is_at_commit", [False, True])
 async def test_store_takes_nothing_more_after_a_disk_fault(
@@ -156,7 +154,12 @@ async def test_store_takes_nothing_more_after_a_disk_fault(
 ) -> None:
     await writer.write(add, "before")
     gate = Gate()
-    faulty: Callable[[Connection], None] = gate if is_at_commit else lambda conn: (gate(conn), io_error(conn))[1]
+
+    def faulty(conn: Connection) -> None:
+        gate(conn)
+        if not is_at_commit:
+            raise OperationalError("insert", {}, driver.OperationalError("disk I/O error"))
+
     hurt = asyncio.create_task(writer.write(faulty))
     await asyncio.to_thread(gate.entered.wait, 30)
     waiting = asyncio.create_task(writer.write(add, "waiting"))
@@ -284,7 +287,7 @@ async def test_reader_sees_a_write_as_soon_as_it_has_returned(store: Store) -> N
 
 @pytest.mark.proves("F-K08", "F-Z04")
 async def test_jobs_of_write_all_stand_and_fall_alone_and_keep_their_order(store: Store) -> None:
-    jobs = [(add, ("a",), {}), (add_and_fail, ("b",), {}), (add, ("a",), {}), (add, ("c",), {"value": None})]
+    jobs: list[Job] = [(add, ("a",), {}), (add_and_fail, ("b",), {}), (add, ("a",), {}), (add, ("c",), {"value": None})]
     results = await store.write_all([*jobs, (add, ("d",), {})])
     assert [type(result) for result in results] == [str, ValueError, IntegrityError, str, str]
     assert await store.read(keys) == ["a", "c", "d"]
@@ -321,6 +324,7 @@ async def test_what_passes_by_itself_is_tried_again_on_postgresql(
     assert await store.write(job) == "done"
     assert await store.read(keys) == ["k3"]
     tries.clear()
+    await store.write(lambda conn: conn.execute(sa.delete(setting)))
     assert await store.write_all([(add, ("x",), {}), (job, (), {})]) == ["x", "done"]
 
 
@@ -338,3 +342,68 @@ async def test_leases_are_measured_by_the_time_of_the_database(store: Store, clo
 def test_store_of_an_unknown_kind_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match="unknown kind"):
         open_database(url)
+
+
+NOON = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=UTC)
+_new_event = sa.insert(event)
+_event_columns = [column.name for column in event.c if column.name != "id"]
+_find = sa.select(event.c.id, event.c.kind, event.c.ticket_id).where(event.c.kind == sa.bindparam("kind"))
+_recent = sa.select(event.c.kind).where(event.c.at >= sa.bindparam("since")).order_by(event.c.id)
+_move = (
+    sa.update(event)
+    .where(event.c.id == sa.bindparam("row_id"))
+    .values(at=sa.bindparam("set_at"), data=sa.bindparam("set_data"), ticket_id=sa.bindparam("set_ticket"))
+)
+EVENTS: list[dict[str, Any]] = [
+    {"at": NOON, "kind": "plain", "data": {}},
+    {"at": NOON + timedelta(days=1), "kind": "с кирилица 😀 '\"%:x", "data": {"a": [1, None, "é"]}, "ticket_id": 2**40},
+    {"at": NOON.astimezone(timezone(timedelta(hours=5))), "kind": "", "data": None, "actor": "agent:1"},
+]
+
+
+def _values(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given.get(name) for name in _event_columns} | {"actor": given.get("actor", "system")}
+
+
+def _by_sqlalchemy(conn: Connection) -> list[Any]:
+    changed = [conn.execute(_new_event, _values(given)).rowcount for given in EVENTS]
+    (first,) = [tuple(row) for row in conn.execute(_find, {"kind": "plain"})]
+    moved = {"row_id": first[0], "set_at": NOON, "set_data": {"x": "\u2028"}, "set_ticket": None}
+    changed += [conn.execute(_move, moved).rowcount, conn.execute(_move, moved | {"row_id": 0}).rowcount]
+    found = [tuple(row) for row in conn.execute(_recent, {"since": NOON})]
+    nobody = conn.execute(_find, {"kind": "nobody"}).first()
+    return [changed, first, found, nobody]
+
+
+def _by_hot(conn: Connection) -> list[Any]:
+    insert, find, recent = Hot(_new_event, columns=_event_columns), Hot(_find), Hot(_recent)
+    move = Hot(_move)
+    changed = [insert.run(conn, _values(given)) for given in EVENTS]
+    (first,) = find.rows(conn, {"kind": "plain"})
+    assert find.first(conn, {"kind": "plain"}) == first
+    moved = {"row_id": first[0], "set_at": NOON, "set_data": {"x": "\u2028"}, "set_ticket": None}
+    changed += [move.run(conn, moved), move.run(conn, moved | {"row_id": 0})]
+    return [changed, first, recent.rows(conn, {"since": NOON}), find.first(conn, {"kind": "nobody"})]
+
+
+def _all(conn: Connection) -> list[tuple[Any, ...]]:
+    """Rows without their ids, and how the store itself spells them."""
+    rows = [tuple(row)[1:] for row in conn.execute(sa.select(event).order_by(event.c.id))]
+    spelt = [tuple(row)[1:] for row in conn.exec_driver_sql("select id, at, kind, data from event order by id")]
+    return [*rows, *spelt]
+
+
+async def test_hot_statements_do_what_the_ordinary_ones_do(store: Store) -> None:
+    async def result_of(job: Callable[[Connection], list[Any]]) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        said = await store.write(job)
+        left = await store.read(_all)
+        await store.write(lambda conn: conn.execute(sa.delete(event)))
+        (changed, first, *others) = said
+        return [changed, first[1:], *others], left
+
+    assert await result_of(_by_hot) == await result_of(_by_sqlalchemy)
+
+
+async def test_hot_statement_without_a_value_is_refused(store: Store) -> None:
+    with pytest.raises((KeyError, StatementError)):
+        await store.write(lambda conn: Hot(_find).first(conn, {}))
