@@ -52,7 +52,7 @@ class Keys:
         """Return what ``seal`` was given. Raises KeyUnusable when the key or the purpose is another one."""
         try:
             return self._sealing.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: shorter than a nonce
             raise KeyUnusable("this key did not seal these secrets") from error
 
 
