@@ -65,7 +65,9 @@ async def replay(config: Config, ids: Sequence[str] | None) -> list[str]:
 
 async def doctor(config: Config, *, test_address: str | None = None) -> list[Finding]:
     """Look at everything that a gateway needs. Sends mail only when ``test_address`` is given."""
-    findings = [Finding(what="configuration", words=f"listens on {config.host}:{config.port}, store {config.store}")]
+    findings = [
+        Finding(what="configuration", words=f"listens on {config.host}:{config.port}, store {_shown(config.store)}")
+    ]
     try:
         keys = core_keys.load_or_make(config.key_file)
     except KeyUnusable as error:
@@ -85,6 +87,14 @@ async def doctor(config: Config, *, test_address: str | None = None) -> list[Fin
     except (StoreError, KeyUnusable, DBAPIError, OSError) as error:
         findings.append(Finding(what="store", words=f"{type(error).__name__}: {str(error)[:300]}", is_well=False))
     return findings
+
+
+def _shown(store: str) -> str:
+    """The address of a store without the password that may stand in it."""
+    head, slashes, rest = store.partition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _password = login.partition(":")
+    return f"{head}{slashes}{user}{':***' if colon else ''}{at}{place.partition('?')[0]}"
 
 
 def _key_file(config: Config) -> Finding:
@@ -107,6 +117,9 @@ async def _blobs(config: Config) -> Finding:
             return Finding(what="blobs", words=f"{config.blobs} does not give back what was written", is_well=False)
     except OSError as error:
         return Finding(what="blobs", words=f"{config.blobs}: {error.strerror}", is_well=False)
+    except Exception as error:  # noqa: BLE001 - a bucket fails in its library's own ways: whatever it says is the finding
+        words = f"{config.blobs}: {type(error).__name__}: {str(error)[:300]}"
+        return Finding(what="blobs", words=words, is_well=False)
     return Finding(what="blobs", words=f"{config.blobs} can be written and read")
 
 

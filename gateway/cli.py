@@ -37,12 +37,18 @@ def main() -> None:
 
 
 def _known_problems(error: Exception) -> list[str]:
+    from sqlalchemy.exc import DBAPIError
+
     from core.keys import KeyUnusable
     from core.store.database import StoreError
     from gateway.errors import ConfigError
 
     if isinstance(error, ConfigError):
         return error.problems
+    if isinstance(error, DBAPIError):
+        return [f"the store: {error.orig}"]
+    if isinstance(error, OSError):
+        return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
     return [str(error)] if isinstance(error, KeyUnusable | StoreError) else []
 
 
@@ -126,7 +132,9 @@ def inspect_mail(
     from gateway.inspect import inspect_paths
 
     for found in inspect_paths(paths):
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        line = json.dumps(found, ensure_ascii=False) + "\n"
+        sys.stdout.buffer.write(line.encode("utf-8", "replace"))  # JSON is UTF-8, whatever the terminal speaks
+    sys.stdout.buffer.flush()
 
 
 def _fail(*problems: str) -> None:

@@ -69,7 +69,7 @@ async def until_stopped(house: House) -> None:
 def set_up_logs(level: str) -> None:
     """One JSON line per fact; control characters are escaped by the encoding (T-O04)."""
     logging.basicConfig(level=LEVELS[level], format="%(message)s", stream=sys.stderr)
-    for name in ("mail.log", "aioimaplib", "aiosmtplib", "asyncio", "aiohttp"):
+    for name in ("mail.log", "aioimaplib", "aiosmtplib", "alembic", "asyncio", "aiohttp"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
