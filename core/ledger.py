@@ -123,7 +123,7 @@ _due = (
 )
 _count_attempt = (
     sa.update(ledger)
-    .where(ledger.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(ledger.c.id.in_(sa.bindparam("ids", expanding=True)), ledger.c.state == "received")
     .values(attempts=ledger.c.attempts + 1)
     .returning(*(ledger.c[name] for name in Work.__dataclass_fields__))
 )
@@ -148,7 +148,12 @@ def claim(
     ids = [row.id for row in itertools.takewhile(lambda row: row.attempts == 0, found)] or [row.id for row in found[:1]]
     if not ids:
         return []
-    rows = conn.execute(_count_attempt, {"ids": ids}).mappings()
+    return count_again(conn, ids)
+
+
+def count_again(conn: Connection, ids: Sequence[int]) -> list[Work]:
+    """Count an attempt for these rows, as far as they still wait; return them, oldest first."""
+    rows = conn.execute(_count_attempt, {"ids": list(ids)}).mappings()
     return sorted((Work(**row) for row in rows), key=lambda work: work.id)
 
 
@@ -453,7 +458,9 @@ def _fill_gap(
         conn.execute(sa.update(ledger).where(ledger.c.id == gap.id).values(**change))
         return 1
     is_last = gap.attempts + 1 >= MAX_ATTEMPTS
-    change = {"attempts": gap.attempts + 1, "excerpt": item.excerpt, "state": "quarantined" if is_last else "gap"}
+    change = {"attempts": gap.attempts + 1, "excerpt": item.excerpt}
+    if is_last:
+        change |= {"state": "quarantined", "done_at": now}
     conn.execute(sa.update(ledger).where(ledger.c.id == gap.id).values(**change))
     if is_last:
         _tell_quarantined(conn, channel_id, gap.id, item.reason, now=now)

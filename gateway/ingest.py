@@ -4,17 +4,18 @@
       own copy | report -> evidence | automatic answer -> quiet entry | repeat | message -> ticket
     failure x3 -> quarantined
 
-Rows of one channel are settled in the order in which they came. A row whose reading takes long or kills its child waits
-alone and holds up nobody behind it (P6).
+Rows of one channel are settled in the order in which they came, those beside a poisonous one too. A row that failed by
+itself waits alone and holds up nobody behind it (P6).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -30,6 +31,9 @@ from gateway.errors import LeaseLost
 from gateway.live.hub import Hub, wait
 from gateway.parsing import Parsed, ParserDied, Parsers, RawDamaged, Source
 from gateway.settle import ChannelView, Settled, settle
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger("gatehouse.ingest")
 
@@ -49,7 +53,7 @@ class Read:
     parsed: Parsed
 
 
-_Reading = tuple[Sequence[ledger.Work], asyncio.Task[list[Read] | None]]
+_Reading = tuple[Sequence[ledger.Work], asyncio.Task[list[Read]]]
 
 
 class Ingest:
@@ -71,7 +75,8 @@ class Ingest:
 
     async def run(self) -> None:
         """Work until cancelled. Raises LeaseLost."""
-        await self._db.write(ledger.quarantine_exhausted, self._view.channel_id, now=self._db.clock.now())
+        now = self._db.clock.now()
+        await self._db.write(self._owned, ledger.quarantine_exhausted, self._view.channel_id, now=now)
         with self._hub.subscribe(f"ledger:{self._view.channel_id}") as waiter:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._settle_in_order(), name=f"settle-{self._view.channel_id}")
@@ -104,10 +109,7 @@ class Ingest:
             await asyncio.wait([chunks[0][1]])
             while self._is_next_read() and len(chunks) < CHUNKS_TOGETHER:
                 chunks.append(self._reading.get_nowait())
-            for chunk, reading in chunks:
-                if reading.result() is None:
-                    await self._db.write(self._retry_alone, chunk)
-            await self._settle([read for _chunk, reading in chunks for read in reading.result() or ()])
+            await self._settle([read for _chunk, reading in chunks for read in reading.result()])
             self._ahead.difference_update(work.id for chunk, _reading in chunks for work in chunk)
             if self._reading.empty():
                 self._hub.wake(f"ledger:{self._view.channel_id}")
@@ -118,25 +120,21 @@ class Ingest:
         return bool(waiting) and waiting[0][1].done()
 
     def _claim(self, conn: Connection, alone: Sequence[int], ahead: Sequence[int]) -> list[ledger.Work]:
-        if not leases.holds(conn, self._lease, clock=self._db.clock):
-            raise LeaseLost(f"another node owns channel {self._view.channel_id}")
+        self._check_lease(conn)
         now = self._db.clock.now()
         is_full = len(alone) >= SUSPECTS
         busy = [*alone, *ahead]
         return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy, is_fresh_only=is_full)
 
-    async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read] | None:
-        """Read rows together; None when one of them ended the child, and each has to be tried alone."""
+    async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read]:
+        """Read rows in one child. Where one of them ends it, each is read alone at once: the others keep their turn."""
         try:
             parsed = await self._parsers.parse(await self._sources(works))
         except (ParserDied, RawDamaged, BlobDamaged):
-            return None
+            again = await self._db.write(self._owned, ledger.count_again, [work.id for work in works])
+            tried = await asyncio.gather(*(self._read_or_fail(work) for work in again))
+            return [read for read in tried if read is not None]
         return [Read(work=work, parsed=item) for work, item in zip(works, parsed, strict=True)]
-
-    def _retry_alone(self, conn: Connection, works: Sequence[ledger.Work]) -> None:
-        """One of these ended the child; which one is found out by reading each alone at once."""
-        for work in works:
-            ledger.fail(conn, work.id, "read together with a message that ended the parser", now=self._db.clock.now())
 
     def _read_alone(self, group: asyncio.TaskGroup, works: Sequence[ledger.Work]) -> None:
         for work in works:
@@ -149,12 +147,18 @@ class Ingest:
         self._hub.wake(f"ledger:{self._view.channel_id}")
 
     async def _read_one(self, work: ledger.Work) -> None:
+        read = await self._read_or_fail(work)
+        if read is not None:
+            await self._settle([read])
+
+    async def _read_or_fail(self, work: ledger.Work) -> Read | None:
+        """Read a row that is alone in its child; None when that failed, which is noted."""
         try:
             parsed = await self._parsers.parse(await self._sources([work]))
         except (ParserDied, RawDamaged, BlobDamaged) as error:
             await self._fail(work, str(error))
-        else:
-            await self._settle([Read(work=work, parsed=parsed[0])])
+            return None
+        return Read(work=work, parsed=parsed[0])
 
     async def _sources(self, works: Sequence[ledger.Work]) -> list[Source]:
         small = await self._db.read(ledger.read_small_many, [work.raw_digest for work in works])
@@ -190,13 +194,23 @@ class Ingest:
         failpoint("I10")
 
     def _settle_one(self, conn: Connection, read: Read) -> Settled:
-        if not leases.holds(conn, self._lease, clock=self._db.clock):
-            raise LeaseLost(f"another node owns channel {self._view.channel_id}")
+        self._check_lease(conn)
         return settle(
             conn, self._keys, self._view, read.work, read.parsed.mail, sizes=read.parsed.sizes, now=self._db.clock.now()
         )
 
     async def _fail(self, work: ledger.Work, reason: str) -> None:
-        is_last = await self._db.write(ledger.fail, work.id, reason, now=self._db.clock.now())
+        is_last = await self._db.write(self._owned, ledger.fail, work.id, reason, now=self._db.clock.now())
         log.warning("ingest.quarantined" if is_last else "ingest.attempt_failed", ledger=work.id, reason=reason)
         self._hub.wake("events")
+
+    def _owned(
+        self, conn: Connection, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Change a row only as its owner: a sleeper that wakes may not count against what another node reads now."""
+        self._check_lease(conn)
+        return function(conn, *args, **kwargs)
+
+    def _check_lease(self, conn: Connection) -> None:
+        if not leases.holds(conn, self._lease, clock=self._db.clock):
+            raise LeaseLost(f"another node owns channel {self._view.channel_id}")

@@ -20,7 +20,7 @@ from gateway.settle import settle
 from tests.ingest.desk import KEYS, NOON, Desk, NoBlobs
 from tests.ingest.letters import DESK, MALLORY, letter
 
-ELSEWHERE = [
+ELSEWHERE: list[dict[str, Any]] = [
     {"uid": 77},
     {"uidvalidity": 2, "uid": 1},
     {"folder": "Archive", "uid": 1},
