@@ -223,7 +223,12 @@ def _read(conn: Connection, keys: Keys, ticket_id: int, agent_id: int) -> _Seen:
     last = (
         conn.execute(
             sa.select(message)
-            .where(message.c.ticket_id == ticket_id, message.c.direction == "in", sa.not_(message.c.is_held_aside))
+            .where(
+                message.c.ticket_id == ticket_id,
+                message.c.direction == "in",
+                sa.not_(message.c.is_held_aside),
+                sa.not_(message.c.is_quiet),  # a robot's words are answered by nobody, least of all at its Reply-To
+            )
             .order_by(message.c.id.desc())
             .limit(1)
         )
