@@ -136,15 +136,15 @@ def claim(
     limit: int,
     now: datetime,
     busy: Sequence[int] = (),
-    is_fresh_only: bool = False,
+    most: int = MAX_ATTEMPTS - 1,
 ) -> list[Work]:
     """Count an attempt for the next rows and return them, oldest first (I7: before the parser sees them).
 
     A row whose reading ended badly before comes alone, so that it cannot draw its neighbours into the quarantine.
-    ``is_fresh_only`` leaves such rows out.
+    Rows with more than ``most`` attempts are left out: 0 for fresh ones only.
     """
     wanted = {"channel_id": channel_id, "now": now, "limit": limit, "busy": list(busy)}
-    found = conn.execute(_due, wanted | {"most": 0 if is_fresh_only else MAX_ATTEMPTS}).all()
+    found = conn.execute(_due, wanted | {"most": most}).all()
     ids = [row.id for row in itertools.takewhile(lambda row: row.attempts == 0, found)] or [row.id for row in found[:1]]
     if not ids:
         return []

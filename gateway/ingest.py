@@ -122,9 +122,11 @@ class Ingest:
     def _claim(self, conn: Connection, alone: Sequence[int], ahead: Sequence[int]) -> list[ledger.Work]:
         self._check_lease(conn)
         now = self._db.clock.now()
-        is_full = len(alone) >= SUSPECTS
+        most = 0 if len(alone) >= SUSPECTS else ledger.MAX_ATTEMPTS - 1
+        if alone:  # the last attempt is made beside no other suspect: a death is then blamed on the right one
+            most = min(most, ledger.MAX_ATTEMPTS - 2)
         busy = [*alone, *ahead]
-        return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy, is_fresh_only=is_full)
+        return ledger.claim(conn, self._view.channel_id, limit=BATCH, now=now, busy=busy, most=most)
 
     async def _read_chunk(self, works: Sequence[ledger.Work]) -> list[Read]:
         """Read rows in one child. Where one of them ends it, each is read alone at once: the others keep their turn."""
