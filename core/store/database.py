@@ -40,6 +40,8 @@ FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 MAX_BATCH = 256
 READERS = 4
 PG_RETRIES = 5
+#: A node that stops in the middle of a transaction must not hold its locks against the others (F-K23).
+SERVER_SETTINGS = {"statement_timeout": "30000", "idle_in_transaction_session_timeout": "10000"}
 RETRYABLE = {"40001", "40P01"}  # serialization failure, deadlock
 
 log = logging.getLogger("gatehouse.store")
@@ -336,7 +338,7 @@ class PostgresDatabase:
             max_overflow=4,
             pool_timeout=30,
             pool_pre_ping=True,
-            connect_args={"timeout": 10, "server_settings": {"statement_timeout": "30000"}},
+            connect_args={"timeout": 10, "server_settings": SERVER_SETTINGS},
         )
 
     @property

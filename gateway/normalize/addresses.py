@@ -41,10 +41,14 @@ class _Piece:
     in_group: bool
 
 
+#: Nothing that breaks a line or a store may be part of a mailbox (T-D05).
+_BREAKS: Final = {0: " ", 10: " ", 13: " "}
+
+
 def parse_address_list(text: str, limit: int = MAX_ADDRESSES) -> list[Address]:
     """Return the mailboxes of a field value (unfolded, encoded words still encoded). Raises nothing."""
     found: list[Address] = []
-    for piece in _split(text):
+    for piece in _split(text.translate(_BREAKS)):
         address, _is_unclear = _read_piece(piece)
         if address is not None:
             found.append(address)

@@ -36,7 +36,7 @@ async def acting(store: Store, agent: agents.Agent) -> By:
 async def test_agent_comes_back_as_created_and_is_audited(store: Store) -> None:
     made = await store.write(agents.create, HOUSE, email=" Ann@Example.COM", name=" Ann ", role=Role.ADMIN)
     assert (made.email, made.name, made.role, made.is_active) == ("ann@example.com", "Ann", Role.ADMIN, True)
-    assert len(made.public_id) == 27
+    assert len(made.public_id) == 26
     entry = (await store.read(audit.entries))[0]
     assert (entry.action, entry.object, entry.after["role"]) == ("agent.create", f"agent:{made.public_id}", "admin")
 
