@@ -117,6 +117,7 @@ _by_ref = Hot(
         message_ref.c.message_id_header == sa.bindparam("header"),
     )
     .order_by(message.c.id.desc())
+    .limit(MAX_NAMED)
 )
 
 

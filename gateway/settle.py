@@ -166,7 +166,9 @@ def _take_report(
         return Settled(outcome="evidence", reason=reason)
     rows = deliveries.of_message(conn, row["message_id"])
     matched = 0
-    for recipient, fact in reports.facts_of(mail, round_number=min(token.round, row["round"]), at=now):
+    # Every copy carries the same Message-ID: a report that names only that is about the newest one.
+    of_round = row["round"] if token.purpose is Purpose.MESSAGE else min(token.round, row["round"])
+    for recipient, fact in reports.facts_of(mail, round_number=of_round, at=now):
         key = identity_key(recipient) if recipient else None
         targets = deliveries.matching(rows, key)
         if not is_signed and key is not None:  # only the name of the mail is proven: the recipient must be ours too

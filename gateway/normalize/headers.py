@@ -18,6 +18,8 @@ from gateway.normalize import charset, words
 MAX_BLOCK_BYTES: Final = 256 * 1024
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 1000
+#: What counts in these stands at the end: the ids of the newest mails, our own among them.
+_NEWEST_LAST: Final = frozenset({b"references", b"in-reply-to"})
 MAX_PARAMS: Final = 200
 MAX_LINES: Final = 200_000  # of a block; what follows is not looked at
 MAX_SAME: Final = 200  # fields of one name
@@ -131,7 +133,7 @@ def _read_block(raw: bytes, start: int, stop: int, *, is_mail: bool) -> tuple[He
             break
         assert value is not None
         if len(value) > MAX_FIELD_BYTES:
-            value = value[:MAX_FIELD_BYTES]
+            value = value[-MAX_FIELD_BYTES:] if name.lower() in _NEWEST_LAST else value[:MAX_FIELD_BYTES]
             warnings.append("header-field-cut")
         if len(fields) >= MAX_FIELDS or kept_bytes + len(value) > MAX_BLOCK_BYTES:
             warnings.append("header-block-cut")

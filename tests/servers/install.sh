@@ -6,6 +6,7 @@ missing=""
 command -v dovecot >/dev/null 2>&1 || [ -x /usr/sbin/dovecot ] || missing="$missing dovecot-imapd dovecot-lmtpd"
 [ -x /usr/sbin/postfix ] || missing="$missing postfix"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # for the browser's driver
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null 2>&1 || { echo "not installed:$missing (no apt-get here)"; exit 0; }
 as=""
