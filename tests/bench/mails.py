@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from email.charset import QP, Charset
 from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
@@ -28,6 +29,27 @@ def mails(count: int, *, seed: int = 7) -> Iterator[bytes]:
     noise = rng.randbytes(ATTACHMENT_BYTES)
     for number in range(count):
         yield _mail(rng, number, noise)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What an agent writes, in the same mix."""
+
+    text: str
+    html: str | None
+    attachment: bytes | None
+
+
+def answers(count: int, *, seed: int = 7) -> Iterator[Written]:
+    rng = random.Random(seed)
+    noise = rng.randbytes(ATTACHMENT_BYTES)
+    for number in range(count):
+        with_html = rng.random() < 0.6
+        words = WORDS[rng.choice(list(WORDS))].split()
+        paragraphs = _paragraphs(rng, words, rng.randint(3_000, 30_000) // (3 if with_html else 1))
+        html = "".join(f"<p>{item} <b>{item[:12]}</b></p>" for item in paragraphs) if with_html else None
+        attachment = noise[: -1 - number % 1000] if number % 10 == 9 else None
+        yield Written(text="\n\n".join(paragraphs), html=html, attachment=attachment)
 
 
 def _mail(rng: random.Random, number: int, noise: bytes) -> bytes:

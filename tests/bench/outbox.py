@@ -23,42 +23,43 @@ from sqlalchemy import Connection
 from core import contacts, tickets
 from core.store.schema import outbox as outbox_table
 from gateway.normalize.values import Address
-from gateway.outbox.compose import OutgoingMail, compose
-from gateway.outbox.send import Answer, commit, prepare
+from gateway.outbox.compose import OutgoingFile, OutgoingMail, compose
+from gateway.outbox.send import Answer, Upload, commit, prepare
 from tests.bench.house import ADDRESS, Bench, bench
+from tests.bench.mails import Written, answers
 from tests.bench.sink import sink
 
 CONNECTIONS = 32
 GROUP = 64
-TEXT = "Dear customer,\n\n" + "your parcel has left our house this morning and should be with you soon. " * 20
 
 
 async def run(options: argparse.Namespace) -> AsyncIterator[dict[str, Any]]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    count = options.mails
+    given = list(answers(options.mails))
     with sink() as port:
-        limit = await bare_loop(port, count)
+        limit = await bare_loop(port, given)
         async with bench(smtp_port=port) as here:
-            figure = await product(here, count)
+            figure = await product(here, given)
     yield {
         "bench": "outbox",
         "mails_per_second": round(figure, 1),
         "limit": round(limit, 1),
         "ratio": round(figure / limit, 3),
-        "mails": count,
+        "mails": len(given),
     }
 
 
-async def product(here: Bench, count: int) -> float:
+async def product(here: Bench, given: Sequence[Written]) -> float:
     """Mails a second from the first claim until the last one has its evidence."""
     house = here.house
+    count = len(given)
     for start in range(0, count, 200):
         ids = await house.db.write(_tickets, here, range(start, min(count, start + 200)))
         prepared = [
             await prepare(
-                house.db, house.blobs, house.keys, ticket_id, Answer(text=TEXT), agent_id=here.agent_id, actor="b"
+                house.db, house.blobs, house.keys, ticket_id, _answer(written), agent_id=here.agent_id, actor="b"
             )
-            for ticket_id in ids
+            for ticket_id, written in zip(ids, given[start : start + 200], strict=True)
         ]
         await house.db.write_all([(commit, (house.keys, item), {"now": house.clock.now()}) for item in prepared])
     started = time.perf_counter()
@@ -90,7 +91,14 @@ def _left(conn: Connection) -> int:
     return int(conn.execute(sa.select(sa.func.count()).where(outbox_table.c.state != "done")).scalar_one())
 
 
-async def bare_loop(port: int, count: int) -> float:
+def _answer(written: Written) -> Answer:
+    files: tuple[Upload, ...] = ()
+    if written.attachment is not None:
+        files = (Upload(name="scan.pdf", content_type="application/pdf", content=written.attachment),)
+    return Answer(text=written.text, html=written.html, files=files)
+
+
+async def bare_loop(port: int, given: Sequence[Written]) -> float:
     pool: asyncio.Queue[aiosmtplib.SMTP] = asyncio.Queue()
     for _ in range(CONNECTIONS):
         client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, use_tls=False, start_tls=False)
@@ -100,27 +108,29 @@ async def bare_loop(port: int, count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         committer = asyncio.create_task(_commit(Path(folder) / "bare.db", done))
         started = time.perf_counter()
-        numbers = iter(range(count))
+        numbers = iter(enumerate(given))
         await asyncio.gather(*(_send(pool, done, numbers) for _ in range(GROUP)))
         took = time.perf_counter() - started
         committer.cancel()
         await asyncio.gather(committer, return_exceptions=True)
     while not pool.empty():
         await pool.get_nowait().quit()
-    return count / took
+    return len(given) / took
 
 
 async def _send(
     pool: asyncio.Queue[aiosmtplib.SMTP], done: asyncio.Queue[tuple[int, asyncio.Future[None]]], numbers: Any
 ) -> None:
-    for number in numbers:
+    for number, written in numbers:
         address = f"customer{number}@customer{number % 50}.test"
         content = compose(
             OutgoingMail(
                 sender_address=ADDRESS,
                 to=(Address(address=address),),
                 subject="Re: Where is my parcel?",
-                text=TEXT,
+                text=written.text,
+                html=written.html,
+                attachments=_files(written),
                 message_id=f"m{number}@desk.test",
                 date=datetime.now(UTC),
             )
@@ -131,6 +141,12 @@ async def _send(
         row: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.put_nowait((number, row))
         await row
+
+
+def _files(written: Written) -> tuple[OutgoingFile, ...]:
+    if written.attachment is None:
+        return ()
+    return (OutgoingFile(name="scan.pdf", content_type="application/pdf", content=written.attachment),)
 
 
 async def _commit(path: Path, done: asyncio.Queue[tuple[int, asyncio.Future[None]]]) -> None:
