@@ -52,12 +52,12 @@ async def describe(session: Session, uids: Sequence[int]) -> dict[int, Listed]:
 def plan(uids: Sequence[int], listed: Mapping[int, Listed], *, max_raw_bytes: int) -> list[list[int]]:
     """Group neighbours that are fetched with one command, in the given order; big ones stay alone."""
     groups: list[list[int]] = []
-    room = 0
+    room = -1
     for uid in uids:
         size = listed[uid].size_bytes if uid in listed else None
         if size is None or size > min(PART_BYTES, max_raw_bytes):
             groups.append([uid])
-            room = 0
+            room = -1  # alone: not even an empty one joins it
         elif size > room:
             groups.append([uid])
             room = WINDOW_BYTES - size

@@ -395,9 +395,12 @@ class OutboxWorker:
                 limits[f"account-{row['id']}"] = (hourly,)
         doubts = outbox.resend_once(conn, channels=resending, waited=RESEND_ONCE_AFTER, now=now)
         for message_id, delivery_ids in doubts.items():
-            outbox.send_again(
-                conn, self._keys, message_id, actor="system: resend-once", now=now, delivery_ids=delivery_ids
-            )
+            try:
+                outbox.send_again(
+                    conn, self._keys, message_id, actor="system: resend-once", now=now, delivery_ids=delivery_ids
+                )
+            except Conflict:
+                continue  # another node was first
             moved += 1
         return moved, limits
 

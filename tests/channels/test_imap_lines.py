@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.channels import imap_lines
+from gateway.channels.imap_fetch import Listed, plan
 from gateway.channels.imap_lines import Framer, Malformed, Response
 
 STREAM = (
@@ -189,3 +190,8 @@ def test_uid_set_names_exactly_these(uids: set[int]) -> None:
         low, _, high = part.partition(":")
         named |= set(range(int(low), int(high or low) + 1))
     assert named == uids
+
+
+def test_a_message_that_went_meanwhile_is_asked_for_alone_even_beside_an_empty_one() -> None:
+    listed = {45: Listed(uid=45, size_bytes=0, internal_at=None), 46: Listed(uid=46, size_bytes=10, internal_at=None)}
+    assert plan([44, 45, 46], listed, max_raw_bytes=1000)[0] == [44]
