@@ -18,7 +18,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from core.store.blobs import write_synced
+from core.store.blobs import write_new
 from gateway.normalize.mail import read_mail
 from gateway.normalize.values import Mail
 
@@ -115,7 +115,7 @@ def _parse_one(read: Any, source: Source, spool: Path) -> Parsed:
         raise RawDamaged("the stored bytes are not those that came in")
     _allow_cpu()
     mail: Mail = read(content)
-    spooled = tuple(write_synced(spool, item.content) for item in mail.attachments)
+    spooled = tuple(write_new(spool, item.content) for item in mail.attachments)
     sizes = tuple(item.size_bytes for item in mail.attachments)
     bare = tuple(replace(item, content=b"") for item in mail.attachments)
     return Parsed(mail=replace(mail, attachments=bare), spooled=spooled, sizes=sizes)

@@ -31,7 +31,7 @@ class Blobs(Protocol):
         """Raises BlobDamaged where the content is missing, unreadable or another."""
 
     async def adopt(self, path: Path, digest: str) -> None:
-        """Take over a file that a parser process wrote and synced under ``spool``."""
+        """Take over a file that a parser process wrote under ``spool``: it is durable when this returns."""
 
     def close(self) -> None: ...
 
@@ -88,7 +88,7 @@ class LocalBlobs:
         return await asyncio.to_thread(self.get_now, digest)
 
     async def adopt(self, path: Path, digest: str) -> None:
-        await asyncio.to_thread(self._rename, path, digest)
+        await asyncio.to_thread(self._adopt_now, path, digest)
 
     def put_now(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
@@ -107,18 +107,28 @@ class LocalBlobs:
             raise BlobDamaged(f"{digest}: the stored bytes are others")
         return content
 
+    def _adopt_now(self, path: Path, digest: str) -> None:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._rename(path, digest)
+
     def _rename(self, temporary: Path, digest: str) -> None:
         target = self.path(digest)
         temporary.replace(target)
         _sync_folder(target.parent)
 
 
-def write_synced(folder: Path, content: bytes) -> Path:
-    """Write and sync a new file in ``folder``; used by parser processes for attachments."""
+def write_new(folder: Path, content: bytes) -> Path:
+    """Write a new file in ``folder``, not synced yet; used by parser processes for attachments."""
     path = folder / secrets.token_hex(16)
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
+    path.write_bytes(content)
+    return path
+
+
+def write_synced(folder: Path, content: bytes) -> Path:
+    """Write a new file in ``folder`` and sync it."""
+    path = write_new(folder, content)
+    with path.open("rb") as file:
         os.fsync(file.fileno())
     return path
 

@@ -311,7 +311,7 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
             "foreign_keys=ON",
             "busy_timeout=60000",
             "cache_size=-32768",
-            "wal_autocheckpoint=2000",
+            "wal_autocheckpoint=10000",
             "journal_size_limit=67108864",
             f"query_only={'ON' if is_reader else 'OFF'}",
         ):
