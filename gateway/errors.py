@@ -20,18 +20,6 @@ class GatewayError(Exception):
     """Anything that the gateway itself raises on purpose."""
 
 
-class InboundError(GatewayError):
-    """A source sent something that we refuse."""
-
-
-class PayloadTooLarge(InboundError):
-    """Beyond the channel's size limit."""
-
-
-class PayloadMalformed(InboundError):
-    """Not legible; the raw bytes are kept for replay."""
-
-
 class ChannelError(GatewayError):
     """Trouble with a channel, not with one message."""
 

@@ -116,8 +116,17 @@ def test_acknowledged_blob_survives_power_loss(is_known: bool, tmp_path: Path, m
 @pytest.mark.proves("F-K03", "F-D01")
 async def test_adopted_attachment_survives_power_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, disk = _recorded(tmp_path, monkeypatch)
-    await store.adopt(blobs.write_synced(store.spool, CONTENT), DIGEST)
+    await store.adopt(blobs.write_new(store.spool, CONTENT), DIGEST)  # as a parser leaves it: written, not synced
     assert disk.holds(store.path(DIGEST))
+
+
+@pytest.mark.proves("F-K03")
+async def test_attachment_that_nobody_synced_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: the name and its folder are synced, the bytes are not."""
+    store, disk = _recorded(tmp_path, monkeypatch)
+    path = blobs.write_new(store.spool, CONTENT)
+    store._rename(path, DIGEST)
+    assert not disk.holds(store.path(DIGEST))
 
 
 @pytest.mark.parametrize("left_out", ["_sync_folder", "fsync"])

@@ -15,7 +15,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from core.store import blobs as module
-from core.store.blobs import SMALL_BYTES, BlobDamaged, Blobs, LocalBlobs, open_blobs, write_synced
+from core.store.blobs import SMALL_BYTES, BlobDamaged, Blobs, LocalBlobs, open_blobs, write_new
 from core.store.blobs_s3 import S3Blobs
 from core.store.database import PostgresDatabase, SqliteDatabase
 from core.store.raws import keep_raw, read_raw
@@ -43,7 +43,7 @@ async def test_what_was_put_comes_back_under_its_digest(blobs: Blobs, content: b
 
 async def test_file_of_the_spool_is_taken_over(blobs: Blobs) -> None:
     for _ in range(2):
-        path = write_synced(blobs.spool, b"attachment")
+        path = write_new(blobs.spool, b"attachment")
         digest = hashlib.sha256(b"attachment").hexdigest()
         await blobs.adopt(path, digest)
         assert await blobs.get(digest) == b"attachment"
