@@ -42,8 +42,8 @@ async def test_channel_of_a_dead_node_is_taken_over(make_rig: OpenRig, postgres_
     assert not wrong, report(wrong)
 
 
-#: Open: a node that is stopped in the middle of a statement keeps its row locks, and PostgreSQL before 17 has no timeout
-#: for that (it counts as active, not as idle in a transaction). The heir then waits as long as the sleeper sleeps.
+#: Open, cause not certain: a node that is stopped inside a statement seems to keep its row locks, because it counts as
+#: active and not as idle in a transaction. The heir then waits until its own statements time out.
 STOPPED_INSIDE = pytest.mark.xfail(strict=False, reason="the heir waits for locks of a node stopped inside a statement")
 
 
