@@ -2,7 +2,9 @@
 
 Nothing is queued for a client: a stream reads the event table behind its own position and writes as fast as the client
 takes it, so a slow client costs one batch of memory. ``Last-Event-ID`` (or ``?after=``) takes up a broken stream where
-it ended. Before every batch and every ping the caller is identified again; who was shut out is cut off.
+it ended. Before every batch and every ping the caller is identified again; who was shut out is cut off. A batch that
+was read while the rights of its reader changed is thrown away and read anew: rights that held before a read say
+nothing about what it found.
 """
 
 from __future__ import annotations
@@ -101,10 +103,10 @@ async def _push(
         if actor is None or not may(actor, action):
             return
         batch = await request.read(source, actor, position)
-        for event in batch:
-            await _within(response.write(_encode(event)))
-            position = event.id
         if batch:
+            if await _present(request) == actor:
+                await _within(response.write(b"".join(map(_encode, batch))))
+                position = batch[-1].id
             continue
         await _within(response.write(b": ping\n\n"))
         try:

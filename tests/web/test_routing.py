@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from aiohttp import web
 from pydantic import Field
 from sqlalchemy import Connection
 
-from core.access import Action, Actor, Role
+from core import agents
+from core.access import SYSTEM, Action, Actor, Role
 from core.errors import Conflict, CoreError, Invalid, NotFound, PermissionDenied
 from core.store.database import StoreError
 from gateway.web import bodies, routing, sse
@@ -364,8 +366,6 @@ async def test_stream_goes_on_where_it_broke_off(make_site: MakeSite) -> None:
 
 @pytest.mark.proves("T-L05", "R8.3")
 async def test_stream_ends_when_rights_end(make_site: MakeSite) -> None:
-    from core import agents
-
     site = await make_site([get_stream])
     NOTED[:] = [event(1)]
     me = await site.add("me")
@@ -378,6 +378,50 @@ async def test_stream_ends_when_rights_end(make_site: MakeSite) -> None:
         async with asyncio.timeout(20):
             rest = await answer.content.read()
         assert b"id: 2" not in rest
+
+
+class RightsEndWhileRead(Request):
+    """Plants the race: what happens between the read of a batch and its write."""
+
+    async def read(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        found = await super().read(function, *args, **kwargs)
+        if function is noted_after and found:
+            house = replace(self.by, actor=SYSTEM)
+            me = await super().read(agents.find_by_id, self.actor.agent_id or 0)
+            assert me is not None
+            await self.write(agents.set_departments, house, me.public_id, frozenset())
+            if found[-1].id == 2:
+                await self.write(agents.set_active, house, me.public_id, is_active=False)
+        return found
+
+
+@route("GET", "/api/v1/raced", policy=Policy(who="agent", action=Action.TICKET_READ))
+async def get_raced(request: Request) -> web.StreamResponse:
+    values = {name: getattr(request, name) for name in request.__dataclass_fields__}
+    raced = RightsEndWhileRead(**values)
+    return await sse.stream(raced, noted_after, topics=("events",), action=Action.TICKET_READ, newest=newest)
+
+
+@pytest.mark.proves("T-L05", "R8.3")
+@pytest.mark.parametrize(
+    ("happened", "seen"),
+    [([1], ["id: 1"]), ([2], [])],  # departments changed: read anew with those of now; deactivated: nothing any more
+    ids=["department lost", "deactivated"],
+)
+async def test_batch_read_while_rights_change_is_not_sent_as_it_was(
+    make_site: MakeSite, happened: list[int], seen: list[str]
+) -> None:
+    site = await make_site([get_raced])
+    NOTED[:] = [event(number) for number in happened]
+    headers = {**await site.key(await site.add("me", Role.AGENT, "Support")), "Last-Event-ID": "0"}
+    async with site.client.get("/api/v1/raced", headers=headers) as answer:
+        if seen:
+            assert await lines(answer, 1) == seen
+            NOTED.append(event(2))
+            site.services.live.wake("events")
+        async with asyncio.timeout(20):
+            rest = await answer.content.read()
+    assert b"id: " not in rest
 
 
 async def test_stream_ends_at_shutdown(make_site: MakeSite) -> None:
