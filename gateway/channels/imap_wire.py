@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from aioimaplib import aioimaplib
 
+from core.failpoints import failpoint
 from gateway.channels.imap_lines import Framer, Malformed, Response, response_code
 from gateway.errors import ChannelError, ChannelMisconfigured, PeerBroke, PeerUnavailable
 
@@ -99,6 +100,8 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]  # the library
                     return
             if self.framer.pending:
                 self._refuse_injected()
+            if self.framer._literal:  # its first bytes have come, and its last have not
+                failpoint("I3.literal")
         except Malformed as error:
             self.transcript.append(self.framer.pending)
             self.fail(PeerBroke(f"the server's answer cannot be followed: {error}", code="protocol"))

@@ -25,7 +25,8 @@ from tests.crash.truth import Offered
 
 #: Points that are passed when a channel starts, whether or not there is mail.
 AT_START = ("I0", "I1", "I2")
-WITH_MAIL = ("I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10")
+HALF_A_LITERAL = "I3.literal"  # passed where a mail comes in several pieces: only huge ones surely do
+WITH_MAIL = ("I3", HALF_A_LITERAL, "I4", "I5", "I6", "I7", "I8", "I9", "I10")
 #: Where an answer stands after each point, once the house is back: (accepts, status shown).
 WITH_ANSWER = {
     "O0": (1, "sent"),
@@ -77,7 +78,7 @@ async def _mail_point(rig: Rig, point: str, hit: int) -> list[str]:
         hit = 1
     desk = await rig.start(failpoint=f"{point}:{hit}:kill")
     for number in range(MAX_MAILS):
-        await rig.offer(_mail(rig, number))
+        await rig.offer(rig.writer.write(is_huge=True) if point == HALF_A_LITERAL else _mail(rig, number))
         if await rig.rest(desk) is None:
             break
     await rig.death(desk)

@@ -6,7 +6,11 @@ import asyncio
 from collections import Counter
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
+from core.store.schema import ledger
+from tests.crash import campaign, oracles
 from tests.crash.conftest import OpenRig
 from tests.crash.desk import ADDRESS
 from tests.crash.mailbox import DovecotMailbox
@@ -62,6 +66,32 @@ async def test_kill_in_the_middle_of_a_literal_takes_nothing_and_marks_nothing(m
             await rig.rest(desk)
             wrong = await rig.check()
     assert not wrong, report(wrong)
+
+
+@pytest.mark.proves("F-K02")
+async def test_kill_with_half_a_literal_of_dovecot_in_hand_takes_nothing_and_marks_nothing(
+    make_rig: OpenRig, store_url: str
+) -> None:
+    async with make_rig(store_url, options=campaign.options_for(store_url)) as rig:
+        if not isinstance(rig.mailbox, DovecotMailbox):
+            pytest.skip("needs a server whose marks can be looked at: Dovecot")
+        mail = rig.writer.write(is_huge=True)
+        await rig.offer(mail)
+        desk = await rig.start(failpoint=f"{campaign.HALF_A_LITERAL}:1:kill")
+        await rig.death(desk)
+        assert desk.ended.result() == campaign.KILLED, rig.tail()
+        assert not rig.mailbox.seen()
+        assert not list((rig.folder / "blobs").glob(f"*/{mail.digest}"))
+        assert await oracles.look(rig.store, _ledger_rows) == 0
+        desk = await rig.start()
+        assert (await rig.rest(desk) or {})["tickets"] == 1
+        await rig.kill(desk)
+        wrong = await rig.check()
+    assert not wrong, report(wrong)
+
+
+def _ledger_rows(conn: Connection) -> int:
+    return int(conn.execute(sa.select(sa.func.count()).select_from(ledger)).scalar_one())
 
 
 @pytest.mark.proves("F-K06")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LARGE_BYTES = 90_000  # beyond what goes into a row: a blob
+HUGE_BYTES = 300_000  # more than one read of a socket brings, so that every fetch of it is seen half done
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,7 @@ class Writer:
         self,
         *,
         is_large: bool = False,
+        is_huge: bool = False,
         has_id: bool = True,
         message_id: str = "",
         replies_to: str = "",
@@ -98,7 +100,8 @@ class Writer:
         self._number += 1
         name = f"c{self._rng.getrandbits(40):010x}"
         subject = f"{word} {self._number} of {name}"
-        files = 1 if is_large else 0
+        file_bytes = HUGE_BYTES if is_huge else LARGE_BYTES if is_large else 0
+        files = 1 if file_bytes else 0
         lines = [
             f"From: Customer {name} <{at or f'{name}@customer.test'}>",
             "To: support@desk.test",
@@ -111,7 +114,7 @@ class Writer:
         if replies_to:
             lines.append(f"In-Reply-To: <{replies_to}>")
         text = f"Hello,\r\n\r\nwhere is order {name}?\r\n"
-        raw = self._multipart(lines, text) if is_large else self._plain(lines, text)
+        raw = self._multipart(lines, text, file_bytes) if file_bytes else self._plain(lines, text)
         digest = hashlib.sha256(raw).hexdigest()
         return Offered(raw=raw, digest=digest, subject=subject, files=files, answers=replies_to)
 
@@ -135,9 +138,9 @@ class Writer:
     def _plain(self, lines: Sequence[str], text: str) -> bytes:
         return "\r\n".join([*lines, "Content-Type: text/plain; charset=utf-8", "", text]).encode()
 
-    def _multipart(self, lines: Sequence[str], text: str) -> bytes:
+    def _multipart(self, lines: Sequence[str], text: str, file_bytes: int) -> bytes:
         edge = f"edge-{self._rng.getrandbits(60):x}"
-        packed = base64.encodebytes(self._rng.randbytes(LARGE_BYTES)).replace(b"\n", b"\r\n").decode()
+        packed = base64.encodebytes(self._rng.randbytes(file_bytes)).replace(b"\n", b"\r\n").decode()
         parts = [
             *lines, f'Content-Type: multipart/mixed; boundary="{edge}"', "",
             f"--{edge}", "Content-Type: text/plain; charset=utf-8", "", text,

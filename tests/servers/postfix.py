@@ -1,8 +1,12 @@
 """The distribution's Postfix in a folder of its own, on loopback, in a hurry: it gives up after 12 s.
 
-Where mail goes: ``desk.test`` by LMTP to ``lmtp_port``; ``ok.test`` and ``reject.test`` by SMTP to ``remote_port``
-(where ``SmtpPeer`` takes the one and refuses the other); ``slow.test`` to a closed port; anything else is refused at
-once. master(8) must be started by root; the system's own Postfix is not touched.
+Where mail goes: ``desk.test`` by LMTP to ``lmtp_port``; ``ok.test``, ``customer.test``, ``grey.test`` and
+``reject.test`` by SMTP to ``remote_port`` (where ``SmtpPeer`` takes the first two at once, the third later and the last
+never); ``slow.test`` to a closed port; a recipient at ``refused.test`` is refused in the dialogue; anything else is
+accepted and returned at once. master(8) must be started by root; the system's own Postfix is not touched.
+
+With ``is_archiving`` each recipient of each mail that Postfix took is counted: a copy for ``jane@ok.test`` also goes to
+``jane=ok.test@archive.test``, to the same peer, whatever becomes of the mail itself and before anything is returned.
 """
 
 from __future__ import annotations
@@ -24,12 +28,19 @@ import pytest
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/postfix/sbin"
 START_SECONDS = 30
+ARCHIVE = "archive.test"
 TRANSPORT = """\
 desk.test    lmtp:inet:127.0.0.1:{lmtp}
 ok.test      smtp:[127.0.0.1]:{remote}
 reject.test  smtp:[127.0.0.1]:{remote}
 slow.test    smtp:[127.0.0.1]:{closed}
+customer.test  smtp:[127.0.0.1]:{remote}
+grey.test      smtp:[127.0.0.1]:{remote}
+archive.test   smtp:[127.0.0.1]:{remote}
 """
+ACCESS = "refused.test  550 5.1.1 no such user\n"
+ARCHIVING = "/^(.+)@([^@]+)$/  ${1}=${2}@archive.test\n"
+
 MAIN = """\
 compatibility_level = 3.6
 queue_directory = {root}/queue
@@ -67,6 +78,7 @@ smtp_connect_timeout = 2s
 notify_classes =
 message_size_limit = {size_limit}
 smtpd_discard_ehlo_keywords =
+smtpd_recipient_restrictions = check_recipient_access texthash:{root}/etc/access
 """
 SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -96,7 +108,9 @@ postlog   unix-dgram n - n - 1 postlogd
 class Postfix:
     """One instance; a context manager that leaves neither process nor file behind."""
 
-    def __init__(self, *, lmtp_port: int, remote_port: int, size_limit_bytes: int = 10_240_000) -> None:
+    def __init__(
+        self, *, lmtp_port: int, remote_port: int, size_limit_bytes: int = 10_240_000, is_archiving: bool = False
+    ) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="postfix-"))
         self.port, closed = _free_ports(2)
         self._master: subprocess.Popen[bytes] | None = None
@@ -106,7 +120,12 @@ class Postfix:
         shutil.chown(self.root / "data", "postfix")
         etc = self.root / "etc"
         etc.joinpath("transport").write_text(TRANSPORT.format(lmtp=lmtp_port, remote=remote_port, closed=closed))
-        etc.joinpath("main.cf").write_text(MAIN.format(root=self.root, size_limit=size_limit_bytes))
+        etc.joinpath("access").write_text(ACCESS)
+        etc.joinpath("archive").write_text(ARCHIVING)
+        main = MAIN.format(root=self.root, size_limit=size_limit_bytes)
+        if is_archiving:
+            main += f"recipient_bcc_maps = regexp:{self.root}/etc/archive\n"
+        etc.joinpath("main.cf").write_text(main)
         etc.joinpath("master.cf").write_text(SERVICES.format(port=self.port))
 
     def __enter__(self) -> Postfix:
@@ -174,6 +193,13 @@ class Postfix:
         """What waits in the queue, one line of JSON per mail."""
         command = ["postqueue", "-c", str(self.root / "etc"), "-j"]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=_env()).stdout.splitlines()
+
+
+def archived(address: str) -> str | None:
+    """Return whose copy went to ``address``; None when it is no address of the archive."""
+    local, _at, domain = address.rpartition("@")
+    name, _sign, of_domain = local.rpartition("=")
+    return f"{name}@{of_domain}" if domain == ARCHIVE else None
 
 
 def _env() -> dict[str, str]:

@@ -4,6 +4,9 @@ In a test: ``async with SmtpPeer(script={"rcpt": [Answer(b"450 4.2.1 later")]}) 
 scripted answer, and the ordinary one when the script is used up. In another process:
 ``python -m tests.servers.smtp_peer --port 0 --log FILE`` prints ``ready PORT`` and appends one JSON line, synced to
 disk, per accepted mail *before* it answers 250, so that a kill of the client finds the truth in the file.
+
+Unless its mode is ``accept``, domains decide: ``reject.test`` is refused for good, ``later.test`` for now,
+``grey.test`` until it was tried often enough, and at ``cut.test`` the line breaks after the mail was taken.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import json
 import os
 import re
 import ssl
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +28,9 @@ from typing import Self
 
 MESSAGE_ID = re.compile(rb"^message-id:\s*<([^>]*)>", re.IGNORECASE | re.MULTILINE)
 ANGLE = re.compile(r"<([^>]*)>")
+GREY_TRIES = 4  # at which try a recipient of ``grey.test`` is taken
+#: What a relay puts in front of a mail: folded lines of one field.
+TRACE = re.compile(rb"(?:Received:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)*")
 EXTENSIONS = ("PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
 
 
@@ -102,6 +108,7 @@ class SmtpPeer:
         self.transcript: list[tuple[str, str]] = []  #: (step, command line)
         self.reached: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.closed_lines = 0
+        self._tries: Counter[str] = Counter()
         self._script = {step: list(answers) for step, answers in (script or {}).items()}
         self._extensions = extensions
         self._auth = auth
@@ -214,6 +221,10 @@ class SmtpPeer:
             return say(f"550 5.1.1 <{recipient}>: no such user")
         if self._mode != "accept" and domain == "later.test":
             return say("451 4.3.0 try again later")
+        if self._mode != "accept" and domain == "grey.test":
+            self._tries[recipient] += 1
+            if self._tries[recipient] < GREY_TRIES:
+                return say("451 4.7.1 greylisted, try again")
         return say("250 2.1.5 ok")
 
     async def _start_tls(self, line: _Line, text: str) -> None:
@@ -296,12 +307,19 @@ class SmtpPeer:
             "sender": mail.sender,
             "recipients": mail.recipients,
             "mail_options": mail.mail_options,
-            "sha256": hashlib.sha256(mail.content).hexdigest(),
+            "sha256": hashlib.sha256(without_trace(mail.content)).hexdigest(),
         }
         with self._log_file.open("ab") as log:
             log.write(json.dumps(record).encode() + b"\n")
             log.flush()
             os.fsync(log.fileno())
+
+
+def without_trace(content: bytes) -> bytes:
+    """Return a mail as its author sent it: relays only put Received fields in front (RFC 5321 section 4.4)."""
+    found = TRACE.match(content)
+    assert found is not None
+    return content[found.end() :]
 
 
 def _address(command: str) -> str:
@@ -315,6 +333,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         log_file=Path(arguments.log),
         mode=arguments.mode,
         delay_seconds=arguments.delay if arguments.mode == "slow" else 0.0,
+        extensions=[name for name in EXTENSIONS if name != "DSN" or not arguments.without_dsn],
     )
     async with peer:
         print(f"ready {peer.port}", flush=True)
@@ -327,4 +346,5 @@ if __name__ == "__main__":
     parser.add_argument("--log", required=True)
     parser.add_argument("--mode", choices=("accept", "refuse-by-domain", "slow"), default="refuse-by-domain")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds per answer in mode slow")
+    parser.add_argument("--without-dsn", action="store_true", help="a relay in front must report by itself")
     asyncio.run(_main(parser.parse_args()))
