@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from core import deliveries, ledger
+from core import deliveries, ledger, review
 from core.clock import Clock
 from core.deliveries import Dossier
 from core.delivery import Detail, Evidence, Fact
@@ -147,13 +147,25 @@ def due(conn: Connection, *, limit: int, clock: Clock, skip: int = 0) -> list[Wa
     ]
 
 
+_free = (
+    sa.select(outbox.c.id, outbox.c.attempts, outbox.c.round, message.c.date_at, message.c.created_at)
+    .join(message, message.c.id == outbox.c.message_id)
+    .where(outbox.c.state == "waiting")
+)
+
+
 def claim(conn: Connection, ids: Collection[int], *, owner: str, lease: timedelta, clock: Clock) -> list[Claimed]:
-    """Take those of ``ids`` that still wait: lease, fence and attempt row in one commit (O1)."""
+    """Take those of ``ids`` that still wait: lease, fence and attempt row in one commit (O1).
+
+    What was planned and has to be looked at by somebody first stays (F-S16); ``sweep`` holds it.
+    """
     now = now_of(conn, clock)
-    free = sa.select(outbox.c.id).where(outbox.c.id.in_(ids), outbox.c.state == "waiting", outbox.c.due_at <= now)
+    free = _free.where(outbox.c.id.in_(ids), outbox.c.due_at <= now)
     if conn.dialect.name == "postgresql":
-        free = free.with_for_update(skip_locked=True)
-    ids = list(conn.execute(free).scalars())
+        free = free.with_for_update(skip_locked=True, of=outbox)
+    found = conn.execute(free).mappings().all()
+    objections = review.objections(conn, [row["id"] for row in found if review.is_planned(row)])
+    ids = [row["id"] for row in found if row["id"] not in objections]
     if not ids:
         return []
     rows = (
@@ -305,6 +317,7 @@ def renew(conn: Connection, claimed: Sequence[Claimed], *, lease: timedelta, clo
 def sweep(conn: Connection, keys: Keys, *, clock: Clock, is_sole_owner: bool = False) -> tuple[int, int]:
     """Take back rows whose lease ran out; return how many are due again and how many are in doubt.
 
+    Planned answers that meanwhile need somebody's eye are held, before they are due (F-S16).
     ``is_sole_owner``: every lease is an orphan. True when the only process of an embedded store starts.
     """
     now = now_of(conn, clock)
@@ -318,7 +331,18 @@ def sweep(conn: Connection, keys: Keys, *, clock: Clock, is_sole_owner: bool = F
             doubts += 1
         else:
             again += 1
+    _hold_for_review(conn, keys, now=now)
     return again, doubts
+
+
+def _hold_for_review(conn: Connection, keys: Keys, *, now: datetime) -> None:
+    query = review.planned
+    if conn.dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True, of=outbox)
+    rows = conn.execute(query).mappings().all()
+    waiting = {row["id"]: row["message_id"] for row in rows if review.is_planned(row)}
+    for outbox_id, why in review.objections(conn, waiting).items():
+        hold(conn, keys, waiting[outbox_id], why=why, actor="system", now=now)
 
 
 def overdue(conn: Connection, keys: Keys, *, channel_id: int, after: timedelta, now: datetime) -> int:
@@ -396,7 +420,9 @@ def release(conn: Connection, keys: Keys, message_id: int, *, actor: str, now: d
         raise Conflict("the answer is not held")
     for open_one in _open_deliveries(conn, message_id):
         number = deliveries.next_hold_number(conn, open_one.id) - 1
-        item = Evidence(fact=Fact.RELEASED, round=row["round"], attempt=number, at=now, source="agent")
+        item = Evidence(
+            fact=Fact.RELEASED, round=row["round"], attempt=number, at=now, source="agent", reason=row["held_why"]
+        )  # what was agreed to
         deliveries.record(conn, keys, open_one.id, item, now=now, actor=actor)
     due = max(row["due_at"], now)
     values: dict[str, Any] = {"state": "waiting", "held_why": "", "hold_if_they_write": False, "due_at": due}
@@ -467,7 +493,7 @@ def by_nonce(conn: Connection, nonce: int) -> sa.RowMapping | None:
     return conn.execute(sa.select(outbox).where(outbox.c.nonce == nonce)).mappings().first()
 
 
-_to_hold = (
+_to_hold = Hot(
     sa.select(outbox.c.message_id)
     .join(message, message.c.id == outbox.c.message_id)
     .where(
@@ -481,7 +507,7 @@ _to_hold = (
 
 def held_by_reply(conn: Connection, ticket_id: int) -> list[int]:
     """Message ids of a ticket that wait and are to be held when the customer writes first (R5.9)."""
-    return list(conn.execute(_to_hold, {"ticket_id": ticket_id}).scalars())
+    return [row[0] for row in _to_hold.rows(conn, {"ticket_id": ticket_id})]
 
 
 def next_due_at(conn: Connection, *, clock: Clock) -> datetime | None:

@@ -95,6 +95,7 @@ _KEEP_TRYING = "Nothing needs to be done: we keep trying by ourselves and tell y
 _OTHER_ROAD = "Reach this contact another way, or send it again later."
 _ADMIN = "An administrator has to put this right; then the message can be sent again."
 _NO_NEED = "Nothing needs to be done."
+_RELEASE = "Read it again; then release it or cancel it."
 
 WHAT: Mapping[Detail, _What] = {
     Detail.QUEUED: _What(
@@ -122,10 +123,11 @@ WHAT: Mapping[Detail, _What] = {
         (Action.OTHER_ROAD, Action.TELL_ADMIN),
     ),
     Detail.HELD: _What(
-        "The message is held back and will not be sent until somebody releases it.",
+        "The message is held back and will not be sent until somebody releases it: {why}.",
         Side.OURS,
-        "Read it again; then release it or cancel it.",
+        _RELEASE,
         (Action.RELEASE, Action.CANCEL),
+        heeds_reason=True,
     ),
     Detail.CANCELLED: _What(
         "The message was cancelled before it was sent.",
@@ -204,6 +206,11 @@ _CORRECT = (Action.CORRECT_ADDRESS, Action.OTHER_ROAD)
 _RETRY = (Action.SEND_AGAIN, Action.OTHER_ROAD)
 _OURS = (Action.TELL_ADMIN, Action.SEND_AGAIN, Action.OTHER_ROAD)
 _ACCOUNT = (Action.RECONNECT_ACCOUNT, Action.TELL_ADMIN, Action.OTHER_ROAD)
+
+
+def _held(clause: str) -> _Why:
+    return _Why(clause, Side.OURS, _RELEASE, (Action.RELEASE, Action.CANCEL))
+
 
 WHY: Mapping[str, _Why] = {
     "no_such_mailbox": _Why(
@@ -348,6 +355,14 @@ WHY: Mapping[str, _Why] = {
         (Action.OTHER_ROAD, Action.TELL_ADMIN),
     ),
     "expired": _Why("the other side did not take it in time", Side.THEIRS, _OTHER_ROAD, _RETRY),
+    "customer_wrote_first": _held("the customer wrote first"),
+    "held_by_agent": _held("one of us asked for it"),
+    "ticket_deleted": _held("its ticket was deleted after the answer was planned"),
+    "ticket_spam": _held("its ticket was marked as spam after the answer was planned"),
+    "ticket_closed": _held("its ticket was closed after the answer was planned"),
+    "ticket_moved": _held("its ticket went to another department after the answer was planned"),
+    "author_inactive": _held("the agent who planned it has no access any more"),
+    "author_left": _held("the agent who planned it does not answer for this department any more"),
 }
 
 #: Words of channels that say the same as one above.
@@ -365,6 +380,7 @@ NO_REASON: Mapping[Detail, str] = {
     Detail.OWN_FAULT: "something in its settings has to be put right",
     Detail.TEMPORARILY_REFUSED: "it asks to try again later",
     Detail.EXPIRED: "every try failed",
+    Detail.HELD: "one of us asked for it",
 }
 _NO_CLEAR_REASON = "it gave no reason that we can read"
 
@@ -412,6 +428,11 @@ def explain(
         code=_code(cause),
         raw=() if reader == "agent" else _raw(evidence),
     )
+
+
+def why_held(reason: str) -> str:
+    """Return the clause that says why an answer is held; empty for a word that is none of ours."""
+    return WHY[reason].clause if reason in WHY else ""
 
 
 def _cause(verdict: Verdict, evidence: Iterable[Evidence]) -> Evidence | None:

@@ -86,6 +86,7 @@ class Office:
         author = agents.create(
             conn, self.house, email="ana@desk.test", name="Ana Petrova", alias="Ana", role=Role.AGENT
         )
+        agents.set_departments(conn, self.house, author.public_id, frozenset({made.id}))
         self.agent_id = author.id
         plain, sealed = secrets.split(config)
         self.channel_id = channels.add(

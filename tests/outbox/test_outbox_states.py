@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
-from core import outbox
+from core import agents, departments, outbox, tickets
 from core.errors import Conflict, TooLate
 from gateway.normalize.values import Address
 from gateway.outbox import send
@@ -154,6 +155,134 @@ async def test_an_answer_is_held_at_once_when_the_customer_wrote_while_it_was_wr
         assert await office.statuses(message) == {JANE: ("held", "held")}
         await say_of(office, "cancel", message)
         assert await office.statuses(message) == {JANE: ("cancelled", "cancelled")}
+
+
+Change = Callable[[Office, int], Awaitable[None]]
+
+
+def status_to(status: str) -> Change:
+    async def change(office: Office, ticket: int) -> None:
+        await change_ticket(office, ticket, status=status)
+
+    return change
+
+
+async def move(office: Office, ticket: int) -> None:
+    other = await office.db.write(departments.create, office.house, name="Sales")
+    await change_ticket(office, ticket, department_id=other.id)
+
+
+async def deactivate(office: Office, ticket: int) -> None:
+    author = await office.db.read(agents.find_by_id, office.agent_id)
+    assert author is not None
+    await office.db.write(agents.set_active, office.house, author.public_id, is_active=False)
+
+
+async def leave(office: Office, ticket: int) -> None:
+    author = await office.db.read(agents.find_by_id, office.agent_id)
+    assert author is not None
+    await office.db.write(agents.set_departments, office.house, author.public_id, frozenset())
+
+
+async def change_ticket(office: Office, ticket: int, **values: object) -> None:
+    def change(conn: Connection) -> None:
+        row = tickets.get(conn, ticket)
+        tickets.change(conn, row, dict(values), version=None, actor="agent:bob", now=office.clock.now())
+
+    await office.db.write(change)
+
+
+OBJECTED: list[tuple[Change, str]] = [
+    (move, "ticket_moved"),
+    (deactivate, "author_inactive"),
+    (leave, "author_left"),
+    (status_to("closed"), "ticket_closed"),
+    (status_to("resolved"), "ticket_closed"),
+    (status_to("deleted"), "ticket_deleted"),
+    (status_to("spam"), "ticket_spam"),
+]
+
+
+@pytest.mark.proves("F-S16", "R5.9")
+@pytest.mark.parametrize("is_swept", [True, False], ids=["seen early", "changed just before it is due"])
+@pytest.mark.parametrize(
+    ("change", "why"), OBJECTED, ids=[f"{number}-{why}" for number, (_, why) in enumerate(OBJECTED)]
+)
+async def test_a_planned_answer_is_held_when_what_it_was_planned_for_changed(
+    office: Office, change: Change, why: str, is_swept: bool
+) -> None:
+    async with SmtpPeer() as peer:
+        await office.furnish(smtp(peer.port))
+        ticket = await office.ticket()
+        message = await office.answer(ticket, send_at=office.clock.now() + HOUR)
+        if not is_swept:
+            await office.later(2 * HOUR)
+        await change(office, ticket)
+        if is_swept:
+            await office.sweep()
+            assert (await office.outbox(message))["held_why"] == why
+            await office.later(2 * HOUR)
+        assert await office.work() == 0
+        await office.sweep()
+        assert await office.work() == 0
+        assert await office.statuses(message) == {JANE: ("held", "held")}
+        assert (await office.outbox(message))["held_why"] == why
+        await say_of(office, "release", message)
+        await office.sweep()
+        assert await office.work() == 1
+        assert await office.statuses(message) == {JANE: ("sent", "accepted")}
+
+
+@pytest.mark.proves("F-S16")
+@pytest.mark.parametrize("change", [move, deactivate, status_to("closed")], ids=["moved", "deactivated", "closed"])
+async def test_an_answer_that_was_to_leave_at_once_leaves_all_the_same(office: Office, change: Change) -> None:
+    async with SmtpPeer() as peer:
+        await office.furnish(smtp(peer.port), undo_seconds=120)
+        ticket = await office.ticket()
+        message = await office.answer(ticket)
+        await change(office, ticket)
+        await office.sweep()
+        await office.later(HOUR)
+        assert await office.work() == 1
+        assert await office.statuses(message) == {JANE: ("sent", "accepted")}
+
+
+@pytest.mark.proves("F-S16")
+async def test_a_release_agrees_to_what_was_shown_and_not_to_what_comes_later(office: Office) -> None:
+    async with SmtpPeer() as peer:
+        await office.furnish(smtp(peer.port))
+        ticket = await office.ticket()
+        message = await office.answer(ticket, send_at=office.clock.now() + 2 * HOUR)
+        await move(office, ticket)
+        await deactivate(office, ticket)  # whoever releases it stands in for the author
+        await office.sweep()
+        await say_of(office, "release", message)
+        await office.sweep()
+        assert (await office.outbox(message))["state"] == "waiting"
+        await change_ticket(office, ticket, status="deleted")
+        await office.later(3 * HOUR)
+        assert await office.work() == 0
+        await office.sweep()
+        assert (await office.outbox(message))["held_why"] == "ticket_deleted"
+        await say_of(office, "cancel", message)
+        assert await office.statuses(message) == {JANE: ("cancelled", "cancelled")}
+    assert peer.accepted == []
+
+
+@pytest.mark.proves("F-S16")
+async def test_of_a_move_and_a_claim_that_race_one_comes_first(office: Office) -> None:
+    async with SmtpPeer() as peer:
+        await office.furnish(smtp(peer.port))
+        other = await office.db.write(departments.create, office.house, name="Sales")
+        for number in range(6):
+            ticket = await office.ticket(question(f"q{number}"))
+            message = await office.answer(ticket, send_at=office.clock.now() + HOUR)
+            await office.later(2 * HOUR)
+            taken, _moved = await asyncio.gather(office.work(), change_ticket(office, ticket, department_id=other.id))
+            await office.sweep()
+            state = (await office.outbox(message))["state"]
+            assert (taken, state) in {(1, "done"), (0, "held")}
+            assert peer.accepts(await office.header(message), JANE) == taken
 
 
 @pytest.mark.proves("R5.3")

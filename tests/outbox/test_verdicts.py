@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.delivery import Detail, Evidence, Fact, Status, status_of
+from core.review import OBJECTIONS
 from gateway.normalize.bounce_reasons import REASONS
 from gateway.outbox.verdicts import (
     ALSO_CALLED,
@@ -26,6 +27,7 @@ from gateway.outbox.verdicts import (
     Side,
     clean_reply,
     explain,
+    why_held,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -74,6 +76,7 @@ def refused(reason: str = "", **more: object) -> Evidence:
         (Fact.CHANNEL_FAULT, "", Side.OURS, Action.CANCEL, "our own account"),
         (Fact.IN_DOUBT, "", Side.UNKNOWN, Action.MARK_AS_SENT, "not certain"),
         (Fact.HELD, "", Side.OURS, Action.RELEASE, "held back"),
+        (Fact.HELD, "ticket_moved", Side.OURS, Action.CANCEL, "went to another department"),
         (Fact.GAVE_UP, "", Side.UNKNOWN, Action.SEND_AGAIN, "every try failed"),
     ],
 )
@@ -84,6 +87,14 @@ def test_report_names_what_happened_whose_side_and_what_helps(
     assert words in told.headline
     assert told.side is side
     assert action in told.actions
+
+
+@pytest.mark.proves("F-S16")
+def test_every_reason_to_hold_a_planned_answer_has_words_of_its_own() -> None:
+    words = {reason: why_held(reason) for reason in (*OBJECTIONS, "customer_wrote_first", "held_by_agent")}
+    assert all(words.values())
+    assert len(set(words.values())) == len(words)
+    assert why_held("a_word_of_next_year") == ""
 
 
 @pytest.mark.proves("R5.6")

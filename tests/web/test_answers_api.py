@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import audit
+from core import outbox as outbox_rules
 from core.store.schema import delivery, message, outbox
 from tests.web.conftest import MakeSite
 from tests.web.world import World, open_world, quarantine, send_answer
@@ -229,3 +230,32 @@ async def test_scheduled_answer_waits_for_its_time(make_site: MakeSite) -> None:
         "ann", "POST", f"/tickets/{world.support.code}/answers", TEXT | {"send_at": at.isoformat()}
     )
     assert (status, made["outbox"]["due_at"]) == (201, at.isoformat().replace("+00:00", "Z"))
+
+
+@pytest.mark.proves("F-S16", "R5.9")
+@pytest.mark.parametrize("what", ["release", "cancellation"])
+async def test_planned_answer_of_a_ticket_that_moved_is_the_new_departments_to_decide(
+    make_site: MakeSite, what: str
+) -> None:
+    world = await open_world(make_site)
+    services = world.site.services
+    at = services.db.clock.now() + timedelta(days=2)
+    answers = f"/tickets/{world.support.code}/answers"
+    _, made = await world.call("both", "POST", answers, TEXT | {"send_at": at.isoformat()})
+    move = {"department": world.sales.department}
+    assert (await world.call("ann", "PATCH", f"/tickets/{world.support.code}", move))[0] == 200
+    await services.db.write(outbox_rules.sweep, services.keys, clock=services.db.clock)
+    status, seen = await world.call("eve", "GET", f"/messages/{made['id']}")
+    assert (status, seen["indicator"]["status"], seen["actions"]) == (200, "held", ["cancel", "release"])
+    assert seen["outbox"]["held_why"] == "ticket_moved"
+    assert "another department" in seen["outbox"]["held_because"]
+    delivery_id = seen["deliveries"][0]["id"]
+    _, report = await world.call("eve", "GET", f"/deliveries/{delivery_id}/report")
+    assert "another department" in report["headline"]
+    path = f"/messages/{made['id']}/{what}"
+    assert (await world.call("ann", "POST", path))[0] == 404
+    status, after = await world.call("eve", "POST", path)
+    wanted = ("waiting", at.isoformat().replace("+00:00", "Z")) if what == "release" else ("cancelled", None)
+    assert (status, after["outbox"]["state"]) == (200, wanted[0])
+    assert wanted[1] in (None, after["outbox"]["due_at"])
+    assert after["outbox"]["held_why"] == "" or what == "cancellation"

@@ -182,12 +182,14 @@ class OutboxOut(Output):
     give_up_at: datetime
     attempts: int
     round: int
-    held_why: str
+    held_why: str = Field(description="a reason word, e.g. `ticket_moved`; empty unless it is held")
+    held_because: str = Field(description="the same in plain words")
     hold_if_they_write: bool
 
     @classmethod
     def of(cls, row: RowMapping) -> OutboxOut:
-        return cls(**{name: row[name] for name in cls.model_fields})
+        names = [name for name in cls.model_fields if name != "held_because"]
+        return cls(**{name: row[name] for name in names}, held_because=verdicts.why_held(row["held_why"]))
 
 
 class MessageOut(Output):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +18,10 @@ from core.access import Action, Actor
 from core.delivery import Detail
 from core.departments import Department
 from core.errors import CoreError
+from core.review import UNDO_MOST
 from core.tickets import SETTABLE
 from gateway.normalize.addresses import identity_key
+from gateway.outbox.verdicts import why_held
 from gateway.web.api.schemas_common import FormInput
 from gateway.web.console.forms import BROWSER, go
 from gateway.web.console.frame import page
@@ -29,7 +31,6 @@ from gateway.web.desk.tickets import Hint, MessageView, TicketChange, TicketView
 from gateway.web.problems import Problem, problem_of
 from gateway.web.routing import Policy, Request, route
 
-UNDO_MOST = timedelta(seconds=120)  #: a promise further ahead is a planned answer: cancelled in the thread
 TOP_HINTS = frozenset({"may_belong", "follow_up"})
 SHORT_HTML, LONG_HTML = 1500, 12_000
 
@@ -200,7 +201,7 @@ def _mailbox(name: str, address: str) -> str:
 
 
 def _undo(view: TicketView, actor: Actor, now: datetime) -> Undo | None:
-    """The newest answer of this agent, while it can be taken back with one press."""
+    """The newest answer of this agent, while it can be taken back with one press; a planned one has its own button."""
     own = [item for item in view.messages if item.row["agent_id"] == actor.agent_id and item.outbox is not None]
     if not own:
         return None
@@ -232,8 +233,8 @@ def _trouble(item: MessageView) -> str:
         return "It waits because our own account is not working."
     if status == "delayed":
         return f"Not yet with {who}: it is still on its way."
-    why = item.outbox["held_why"] if item.outbox is not None else ""
-    return "Held back: the customer wrote first." if why == "customer_wrote_first" else "Held back."
+    why = why_held(item.outbox["held_why"]) if item.outbox is not None else ""
+    return f"Held back: {why}." if why else "Held back."
 
 
 def _blocked_images(row: sa.RowMapping) -> int:
