@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
 from core.ids import public_id
 from core.store.hot import Hot
@@ -20,19 +21,26 @@ class Identity:
     contact_id: int
     key: str
     address: str
+    is_suppressed: bool
 
 
 _find = Hot(
-    sa.select(identity.c.id, identity.c.contact_id, identity.c.key, identity.c.address).where(
-        identity.c.kind == sa.bindparam("kind"), identity.c.key == sa.bindparam("key")
-    )
+    sa.select(
+        identity.c.id,
+        identity.c.contact_id,
+        identity.c.key,
+        identity.c.address,
+        identity.c.suppressed_at.is_not(None).label("is_suppressed"),
+    ).where(identity.c.kind == sa.bindparam("kind"), identity.c.key == sa.bindparam("key"))
 )
 
 
 def find(conn: Connection, kind: str, key: str) -> Identity | None:
     """``key`` is canonical already: two keys that differ are two people (T-A12)."""
     row = _find.first(conn, {"kind": kind, "key": key})
-    return Identity(id=row[0], contact_id=row[1], key=row[2], address=row[3]) if row else None
+    if row is None:
+        return None
+    return Identity(id=row[0], contact_id=row[1], key=row[2], address=row[3], is_suppressed=bool(row[4]))
 
 
 _add_contact = Hot(sa.insert(contact).returning(contact.c.id), columns=("public_id", "name", "created_at"))
@@ -49,7 +57,7 @@ def find_or_add(conn: Connection, kind: str, key: str, *, address: str, name: st
     contact_id = _new_id(_add_contact.first(conn, {"public_id": public_id(), "name": name, "created_at": now}))
     values = {"contact_id": contact_id, "kind": kind, "key": key, "address": address, "is_verified": False}
     identity_id = _new_id(_add_identity.first(conn, values))
-    return Identity(id=identity_id, contact_id=contact_id, key=key, address=address)
+    return Identity(id=identity_id, contact_id=contact_id, key=key, address=address, is_suppressed=False)
 
 
 def _new_id(row: tuple[Any, ...] | None) -> int:
@@ -76,29 +84,26 @@ _lift = Hot(
     .where(identity.c.id == sa.bindparam("its_id"), identity.c.suppressed_at.is_not(None))
     .values(suppressed_at=None, suppressed_why="")
 )
-_takes_part = Hot(
-    sa.select(participant.c.is_confirmed).where(
-        participant.c.ticket_id == sa.bindparam("ticket_id"), participant.c.identity_id == sa.bindparam("identity_id")
-    )
-)
-_join = Hot(sa.insert(participant), columns=("ticket_id", "identity_id", "role", "is_confirmed"))
-_confirm = (
-    sa.update(participant)
-    .where(
-        participant.c.ticket_id == sa.bindparam("its_ticket"), participant.c.identity_id == sa.bindparam("its_identity")
-    )
-    .values(is_confirmed=True)
-)
+_join_columns = ("ticket_id", "identity_id", "role", "is_confirmed")
+
+
+def _joining(insert: postgresql.Insert | sqlite.Insert) -> Hot:
+    confirmed = {"is_confirmed": sa.true()}
+    is_news = sa.and_(insert.excluded.is_confirmed, sa.not_(participant.c.is_confirmed))
+    key = (participant.c.ticket_id, participant.c.identity_id)
+    return Hot(insert.on_conflict_do_update(index_elements=key, set_=confirmed, where=is_news), columns=_join_columns)
+
+
+_join = {
+    "postgresql": _joining(postgresql.insert(participant)),
+    "sqlite": _joining(sqlite.insert(participant)),
+}
 
 
 def add_participant(conn: Connection, ticket_id: int, identity_id: int, *, role: str, is_confirmed: bool) -> None:
     """Note that somebody takes part; one who was confirmed stays confirmed."""
-    known = _takes_part.first(conn, {"ticket_id": ticket_id, "identity_id": identity_id})
-    if known is None:
-        row = {"ticket_id": ticket_id, "identity_id": identity_id, "role": role, "is_confirmed": is_confirmed}
-        _join.run(conn, row)
-    elif is_confirmed and not known[0]:
-        conn.execute(_confirm, {"its_ticket": ticket_id, "its_identity": identity_id})
+    row = {"ticket_id": ticket_id, "identity_id": identity_id, "role": role, "is_confirmed": is_confirmed}
+    _join[conn.dialect.name].run(conn, row)
 
 
 _is_participant = Hot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,14 +15,22 @@ from core.errors import Conflict, Invalid, NotFound
 from core.ids import ticket_code
 from core.store.hot import Hot
 from core.store.schema import agent, contact, department, message, ticket
-
-#: A ticket as it was read, or the few columns of one that was just made.
-Row = sa.RowMapping | Mapping[str, Any]
+from core.store.types import moment
 
 STATUSES = ("new", "open", "answered", "postponed", "resolved", "closed", "spam", "deleted")
 #: What an agent may set by hand; the others follow from what happens.
 SETTABLE = ("open", "postponed", "resolved", "closed", "spam", "deleted")
 ENDED = frozenset({"resolved", "closed"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """What an inbound message has to know of a ticket."""
+
+    id: int
+    department_id: int
+    status: str
+    closed_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +113,18 @@ def find(conn: Connection, ticket_id: int) -> sa.RowMapping | None:
     return conn.execute(_by_id, {"ticket_id": ticket_id}).mappings().first()
 
 
+_state_of = Hot(
+    sa.select(ticket.c.id, ticket.c.department_id, ticket.c.status, ticket.c.closed_at).where(
+        ticket.c.id == sa.bindparam("ticket_id")
+    )
+)
+
+
+def state_of(conn: Connection, ticket_id: int) -> State | None:
+    row = _state_of.first(conn, {"ticket_id": ticket_id})
+    return State(id=row[0], department_id=row[1], status=row[2], closed_at=moment(row[3])) if row else None
+
+
 _view = (
     sa.select(
         ticket,
@@ -147,12 +167,13 @@ def counts(conn: Connection, departments: Collection[int] | None) -> dict[str, i
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def note_inbound(conn: Connection, row: Row, *, now: datetime) -> None:
+def note_inbound(conn: Connection, state: State, *, now: datetime) -> None:
     """A customer wrote: the ticket waits for us again, whatever it was."""
-    status = row["status"] if row["status"] in ("new", "spam") else "open"
-    _touch.run(conn, {"row_id": row["id"], "set_status": status, "set_now": now})
-    if status != row["status"]:
-        _tell(conn, row, now=now, actor="system", data={"status": status, "was": row["status"]})
+    status = state.status if state.status in ("new", "spam") else "open"
+    _touch.run(conn, {"row_id": state.id, "set_status": status, "set_now": now})
+    if status != state.status:
+        data = {"status": status, "was": state.status}
+        _tell(conn, state.id, state.department_id, now=now, actor="system", data=data)
 
 
 _touch = Hot(
@@ -199,21 +220,22 @@ def change(
     shown = {
         name: value for name, value in values.items() if name in ("status", "agent_id", "department_id", "subject")
     }
-    _tell(conn, row, now=now, actor=actor, data=shown)
+    _tell(conn, row["id"], row["department_id"], now=now, actor=actor, data=shown)
 
 
-def is_reopenable(row: Row, *, reopen_days: int, now: datetime) -> bool:
+def is_reopenable(state: State, *, reopen_days: int, now: datetime) -> bool:
     """Whether a reply still belongs into this ticket, or opens a new one linked to it (R3.3)."""
-    if row["status"] == "deleted":
+    if state.status == "deleted":
         return False
-    return row["closed_at"] is None or now - row["closed_at"] <= timedelta(days=reopen_days)
+    return state.closed_at is None or now - state.closed_at <= timedelta(days=reopen_days)
 
 
 def find_by_thread_index(conn: Connection, channel_id: int, thread_index: str) -> int | None:
-    return conn.execute(_by_thread_index, {"channel_id": channel_id, "thread_index": thread_index}).scalar()
+    row = _by_thread_index.first(conn, {"channel_id": channel_id, "thread_index": thread_index})
+    return int(row[0]) if row else None
 
 
-_by_thread_index = (
+_by_thread_index = Hot(
     sa.select(message.c.ticket_id)
     .where(message.c.channel_id == sa.bindparam("channel_id"), message.c.thread_index == sa.bindparam("thread_index"))
     .order_by(message.c.id.desc())
@@ -258,13 +280,15 @@ def _bound(before: tuple[datetime, int]) -> tuple[Any, Any]:
     return sa.literal(before[0], ticket.c.updated_at.type), sa.literal(before[1], ticket.c.id.type)
 
 
-def _tell(conn: Connection, row: Row, *, now: datetime, actor: str, data: dict[str, Any]) -> None:
+def _tell(
+    conn: Connection, ticket_id: int, department_id: int, *, now: datetime, actor: str, data: dict[str, Any]
+) -> None:
     events.append(
         conn,
         events.TICKET_CHANGED,
         now=now,
-        ticket_id=row["id"],
-        department_id=data.get("department_id", row["department_id"]),
+        ticket_id=ticket_id,
+        department_id=data.get("department_id", department_id),
         actor=actor,
         data=data,
     )

@@ -27,10 +27,11 @@ from core.keys import Keys
 from core.leases import Lease
 from core.store.blobs import BlobDamaged, Blobs, LocalBlobs
 from core.store.database import Database, Job
+from gateway.entering import ChannelView, Settled
 from gateway.errors import LeaseLost
 from gateway.live.hub import Hub, wait
 from gateway.parsing import Parsed, ParserDied, Parsers, RawDamaged, Source
-from gateway.settle import ChannelView, Settled, settle
+from gateway.settle import settle
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -29,13 +29,13 @@ from core.store.schema import department
 from gateway.accounts import Accounts, own_keys
 from gateway.channels import email_imap
 from gateway.channels.email_config import EmailConfig
+from gateway.entering import ChannelView
 from gateway.errors import ChannelError, ChannelMisconfigured, LeaseLost
 from gateway.ingest import Ingest
 from gateway.journal import ChannelJournal
 from gateway.live.hub import Hub, wait
 from gateway.outbox.schedule import Backoff, survived
 from gateway.parsing import Parsers
-from gateway.settle import ChannelView
 
 log = structlog.get_logger("gatehouse.supervisor")
 

@@ -22,7 +22,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("gateway.sandbox",),
     ("gateway.supervisor",),
     ("gateway.accounts",),
-    ("gateway.ingest", "gateway.settle", "gateway.parsing"),
+    ("gateway.ingest", "gateway.settle", "gateway.entering", "gateway.parsing"),
     ("gateway.journal",),
     ("gateway.outbox",),
     ("gateway.channels",),

@@ -16,6 +16,24 @@ Bytes = LargeBinary().with_variant(BYTEA(), "postgresql")
 Words = Text()
 
 
+def utc_text(value: datetime | None) -> str | None:
+    """How SQLite holds a moment: ``2026-03-02 10:00:00.000000``, in UTC. Raises ValueError for a naive time."""
+    return None if value is None else _aware(value).isoformat(" ", "microseconds")[:26]
+
+
+def moment(value: str | datetime | None) -> datetime | None:
+    """What ``utc_text`` wrote, or PostgreSQL gave, as an aware moment."""
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a naive time cannot be stored")
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware moment in UTC, to the microsecond. SQLite holds it as text that sorts."""
 
@@ -28,14 +46,9 @@ class UtcTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive time cannot be stored")
-        value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.strftime("%Y-%m-%d %H:%M:%S.%f")
+        if value is None or dialect.name == "postgresql":
+            return value if value is None else _aware(value)
+        return utc_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None or isinstance(value, datetime):
-            return value
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+        return moment(value)

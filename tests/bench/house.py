@@ -21,9 +21,9 @@ from gateway.app import House, open_house
 from gateway.channels import secrets
 from gateway.channels.email_config import EmailConfig, Smtp
 from gateway.config import load
+from gateway.entering import ChannelView
 from gateway.ingest import Ingest
 from gateway.journal import ChannelJournal
-from gateway.settle import ChannelView
 
 ADDRESS = "support@desk.test"
 

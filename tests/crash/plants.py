@@ -32,10 +32,10 @@ from core.outbox import Claimed
 from core.store.schema import ledger, ticket
 from gateway.channels import imap_folder
 from gateway.channels.contract import Handover, OutcomeKind, Place
+from gateway.entering import Settled
 from gateway.ingest import Ingest, Read
 from gateway.normalize.values import Mail
 from gateway.outbox.worker import OutboxWorker
-from gateway.settle import Settled
 
 POISON = "poison"  # in the subject
 

@@ -17,8 +17,8 @@ from core.ledger import MAX_ATTEMPTS, Arrival
 from core.store.schema import ledger as ledger_table
 from gateway.app import House, open_house
 from gateway.config import load
+from gateway.entering import ChannelView
 from gateway.ingest import SUSPECTS, Ingest
-from gateway.settle import ChannelView
 from tests.crash import desk
 from tests.crash.conftest import OpenRig
 from tests.crash.oracles import report

@@ -30,12 +30,13 @@ from core.store.database import PostgresDatabase, SqliteDatabase
 from gateway.accounts import Accounts, account_name
 from gateway.channels import secrets
 from gateway.channels.email_config import EmailConfig, Imap, Smtp
+from gateway.entering import ChannelView, Settled
 from gateway.live.hub import Hub
 from gateway.normalize.mail import read_mail
 from gateway.outbox import send
 from gateway.outbox.send import Answer, Prepared
 from gateway.outbox.worker import OutboxWorker
-from gateway.settle import ChannelView, Settled, settle
+from gateway.settle import settle
 from tests.stores import FakeClock
 
 ADDRESS = "support@desk.test"

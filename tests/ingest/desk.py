@@ -22,12 +22,13 @@ from core.store.schema import agent, department, identity, message, participant
 from core.store.schema import ledger as ledger_table
 from gateway.accounts import account_name, own_keys
 from gateway.channels.email_config import EmailConfig, Smtp
+from gateway.entering import ChannelView, Settled
 from gateway.normalize import tokens
 from gateway.normalize.mail import read_mail
 from gateway.normalize.tokens import Purpose, Token
 from gateway.normalize.values import Address
 from gateway.outbox.send import Answer, commit, prepare
-from gateway.settle import ChannelView, Settled, settle
+from gateway.settle import settle
 from tests.ingest.letters import DESK
 
 KEYS = Keys(bytes(range(32)))
