@@ -7,7 +7,6 @@ the same transaction (F-K10).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +30,7 @@ from gateway.normalize import html, tokens
 from gateway.normalize.addresses import identity_key
 from gateway.normalize.tokens import Purpose, Token
 from gateway.normalize.values import Address
+from gateway.outbox import recipients
 from gateway.outbox.compose import OutgoingFile, OutgoingMail, compose, reply_subject
 
 MAX_RECIPIENTS = 50
@@ -51,7 +51,7 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What an agent wants to send. Without recipients it goes to the requester."""
+    """What an agent wants to send. Without recipients it goes where ``recipients`` says."""
 
     text: str
     html: str | None = None
@@ -100,7 +100,7 @@ async def prepare(
     config = EmailConfig.model_validate(seen.channel.config)
     if config.smtp is None:
         raise Conflict("this channel has no way out: an administrator has to set up its SMTP server")
-    recipients = _recipients(answer, seen)
+    chosen = _recipients(answer, seen)
     nonce = secrets.randbits(8 * tokens.NUMBER_BYTES)
     domain = seen.channel.address.rpartition("@")[2]
     mine = Token(purpose=Purpose.MESSAGE, ticket_id=ticket_id, nonce=nonce)
@@ -114,8 +114,8 @@ async def prepare(
         sender_name=sender.name,
         sender_address=address,
         reply_to=tokens.plus_address(address, reply_token) if config.plus_addressing else None,
-        to=tuple(person for kind, person, _key in recipients if kind == "to"),
-        cc=tuple(person for kind, person, _key in recipients if kind == "cc"),
+        to=tuple(person for kind, person, _key in chosen if kind == "to"),
+        cc=tuple(person for kind, person, _key in chosen if kind == "cc"),
         subject=reply_subject(seen.ticket["subject"] or "your message"),
         text=text,
         html=html.sanitise(answer.html) if answer.html else None,
@@ -148,7 +148,7 @@ async def prepare(
         nonce=nonce,
         message_id_header=message_id,
         sender=sender,
-        recipients=recipients,
+        recipients=chosen,
         subject=mail.subject,
         in_reply_to=seen.last_header,
         references=mail.references,
@@ -211,30 +211,15 @@ class _Seen:
     channel: channels.Channel
     signature: str
     sender_name: str
-    people: list[sa.RowMapping]
+    recipients: tuple[Address, ...]  #: unless the agent says otherwise
     last_header: str | None
     last_references: tuple[str, ...]
-    last_reply_to: Address | None
     last_inbound: int
 
 
 def _read(conn: Connection, keys: Keys, ticket_id: int, agent_id: int) -> _Seen:
     ticket = tickets.get(conn, ticket_id)
-    last = (
-        conn.execute(
-            sa.select(message)
-            .where(
-                message.c.ticket_id == ticket_id,
-                message.c.direction == "in",
-                sa.not_(message.c.is_held_aside),
-                sa.not_(message.c.is_quiet),  # a robot's words are answered by nobody, least of all at its Reply-To
-            )
-            .order_by(message.c.id.desc())
-            .limit(1)
-        )
-        .mappings()
-        .first()
-    )
+    last = recipients.last_heard(conn, ticket_id)
     author = conn.execute(sa.select(agent.c.alias, agent.c.name).where(agent.c.id == agent_id)).first()
     signature = conn.execute(
         sa.select(department.c.signature).where(department.c.id == ticket["department_id"])
@@ -244,23 +229,11 @@ def _read(conn: Connection, keys: Keys, ticket_id: int, agent_id: int) -> _Seen:
         channel=channels.get(conn, keys, ticket["channel_id"]),
         signature=signature,
         sender_name=(author.alias or author.name) if author else "",
-        people=contacts.participants(conn, ticket_id),
+        recipients=recipients.choose(last, contacts.participants(conn, ticket_id)),
         last_header=last["message_id_header"] if last else None,
         last_references=tuple(last["references"]) if last else (),
-        last_reply_to=_near_reply_to(last),
         last_inbound=_last_inbound(conn, ticket_id),
     )
-
-
-def _near_reply_to(last: sa.RowMapping | None) -> Address | None:
-    """Reply-To counts by itself only inside the sender's own domain; any other an agent has to choose (T-A06)."""
-    if last is None or len(last["reply_to"]) != 1:
-        return None
-    wanted = identity_key(last["reply_to"][0]["address"])
-    sender = identity_key(last["from_address"])
-    if wanted is None or sender is None or wanted.rpartition("@")[2] != sender.rpartition("@")[2]:
-        return None
-    return Address(**last["reply_to"][0])
 
 
 def _last_inbound(conn: Connection, ticket_id: int) -> int:
@@ -288,7 +261,7 @@ def _check(answer: Answer, now: datetime) -> None:
 
 def _recipients(answer: Answer, seen: _Seen) -> tuple[tuple[str, Address, str], ...]:
     """Return each address once, in the strongest role. Raises Invalid for addresses that cannot be written to."""
-    chosen = {"to": answer.to or _requester(seen), "cc": answer.cc, "bcc": answer.bcc}
+    chosen = {"to": answer.to or seen.recipients, "cc": answer.cc, "bcc": answer.bcc}
     found: dict[str, tuple[str, Address, str]] = {}
     fields = {}
     for kind in KINDS:
@@ -308,13 +281,6 @@ def _recipients(answer: Answer, seen: _Seen) -> tuple[tuple[str, Address, str], 
     if not found:
         raise Invalid("there is nobody to send it to", fields={"to": "no recipient"})
     return tuple(found.values())
-
-
-def _requester(seen: _Seen) -> Sequence[Address]:
-    if seen.last_reply_to is not None:
-        return (seen.last_reply_to,)
-    people = [row for row in seen.people if row["role"] == "requester" and row["address"]]
-    return [Address(name=row["name"], address=row["address"]) for row in people]
 
 
 def _message(prepared: Prepared, ticket: sa.RowMapping, now: datetime) -> dict[str, Any]:

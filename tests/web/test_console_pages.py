@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from core.store.schema import agent, channel, department, message
+from gateway.normalize.addresses import parse_address_list
+from gateway.outbox import send
+from gateway.outbox.send import Answer
 from gateway.web.assets import Assets
 from gateway.web.console.pages import pages
 from gateway.web.server import build_app
@@ -141,6 +145,25 @@ async def test_an_answer_that_cannot_be_sent_says_why_and_keeps_the_text(
     assert status == 422
     assert words in drawn
     assert form["text"] in drawn
+
+
+@pytest.mark.proves("T-A06")
+@pytest.mark.parametrize("address", ["orders@customer.test", "mallory@evil.test"])
+async def test_the_composer_shows_whom_the_answer_goes_to_by_itself(console: Console, address: str) -> None:
+    place, services = console.world.support, console.world.site.services
+    replies = sa.update(message).where(message.c.public_id == place.inbound)
+    values = {"reply_to": [{"name": "", "address": address}]}
+    await services.db.write(lambda conn: conn.execute(replies.values(**values)))
+    page = (await (await console.enter("ann")).get(f"/tickets/{place.code}"))[1]
+    shown = re.search(r'name="to" value="([^"]*)"', page)
+    prepared = await send.prepare(
+        services.db, services.blobs, services.keys, place.ticket_id, Answer(text="Hi"),
+        agent_id=console.world.people["ann"].id, actor="agent:ann",
+    )  # fmt: skip
+    assert shown is not None
+    assert [person.address for _, person, _ in prepared.recipients] == [
+        person.address for person in parse_address_list(html.unescape(shown[1]))
+    ]
 
 
 @pytest.mark.proves("T-L07")

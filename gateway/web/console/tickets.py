@@ -20,7 +20,8 @@ from core.departments import Department
 from core.errors import CoreError
 from core.review import UNDO_MOST
 from core.tickets import SETTABLE
-from gateway.normalize.addresses import identity_key
+from gateway.normalize.values import Address
+from gateway.outbox import recipients
 from gateway.outbox.verdicts import why_held
 from gateway.web.api.schemas_common import FormInput
 from gateway.web.console.forms import BROWSER, go
@@ -113,7 +114,7 @@ async def draw_ticket(
         departments=read.departments,
         staff=frozenset(agent.name.lower() for agent in read.agents),
         settable=SETTABLE,
-        form=draft or _draft(read.view, again=query.again),
+        form=draft or _draft(read, again=query.again),
         sent_key=query.sent,
         undo=_undo(read.view, request.actor, request.now),
         problem=problem,
@@ -140,44 +141,26 @@ class _Read:
     view: TicketView
     agents: Sequence[agents.Agent]
     departments: Sequence[Department]
+    recipients: Sequence[Address]  #: who gets an answer unless the agent says otherwise
 
 
 def _read(conn: Connection, actor: Actor, code: str) -> _Read:
+    view = desk.ticket_view(conn, actor, code)
     return _Read(
-        view=desk.ticket_view(conn, actor, code),
+        view=view,
         agents=[item for item in agents.list_visible(conn, actor, limit=500) if item.is_active],
         departments=departments.list_visible(conn, actor, limit=500),
+        recipients=recipients.of_ticket(conn, view.row["id"]),
     )
 
 
-def _draft(view: TicketView, *, again: str) -> Draft:
-    draft = Draft(key=secrets.token_urlsafe(18), to=_recipient(view), cc=_copies(view))
-    former = next((item.row for item in view.messages if item.row["public_id"] == again), None)
+def _draft(read: _Read, *, again: str) -> Draft:
+    to = ", ".join(_mailbox(person.name, person.address) for person in read.recipients)
+    draft = Draft(key=secrets.token_urlsafe(18), to=to, cc=_copies(read.view))
+    former = next((item.row for item in read.view.messages if item.row["public_id"] == again), None)
     if former is None or former["direction"] != "out":
         return draft
     return replace(draft, text=former["text"], to=_written(former["to"]) or draft.to, cc=_written(former["cc"]))
-
-
-def _recipient(view: TicketView) -> str:
-    """Who gets the answer unless the agent says otherwise: as ``gateway.outbox.send`` chooses by itself."""
-    heard = [
-        item.row for item in view.messages
-        if item.row["direction"] == "in" and not item.row["is_held_aside"] and not item.row["is_quiet"]
-    ]  # fmt: skip
-    if heard and len(heard[-1]["reply_to"]) == 1 and _is_near(heard[-1]["reply_to"][0]["address"], heard[-1]):
-        return _written(heard[-1]["reply_to"])
-    asked = [
-        {"name": item["name"], "address": item["address"]}
-        for item in view.people
-        if item["role"] == "requester" and item["address"]
-    ]
-    return _written(asked)
-
-
-def _is_near(address: str, row: sa.RowMapping) -> bool:
-    """A Reply-To outside the sender's own domain is the agent's choice, not ours (T-A06)."""
-    wanted, sender = identity_key(address), identity_key(row["from_address"])
-    return wanted is not None and sender is not None and wanted.rpartition("@")[2] == sender.rpartition("@")[2]
 
 
 def _copies(view: TicketView) -> str:
