@@ -56,7 +56,7 @@ async def open_house(config: Config, *, clock: Clock | None = None) -> AsyncIter
     node = config.node or f"{socket.gethostname()}:{os.getpid()}"
     async with AsyncExitStack() as stack:
         sys.setswitchinterval(SWITCH_SECONDS)
-        db = open_database(config.store, clock=clock)
+        db = open_database(config.store, clock=clock, node=node)
         stack.push_async_callback(db.close)
         before, after = await upgrade(db)
         if before != after:
@@ -108,6 +108,8 @@ async def running(house: House) -> AsyncIterator[asyncio.Future[None]]:
         asyncio.create_task(house.worker.run(), name="outbox"),
         asyncio.create_task(_watch_store(house), name="store-watch"),
     ]
+    if isinstance(house.db, PostgresDatabase):
+        tasks.append(asyncio.create_task(house.db.end_sleepers(), name="store-sleepers"))
     for task in tasks:
         task.add_done_callback(lambda ended: _note_end(ended, failed))
     try:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from core.clock import Clock
+from core.store.sleepers import LONGEST_WAIT, LOOK_SECONDS, application_name, end_sleepers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +41,7 @@ FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 MAX_BATCH = 256
 READERS = 4
 PG_RETRIES = 5
-#: A node that stops in the middle of a transaction must not hold its locks against the others (F-K23).
+#: A node that stops in the middle of a transaction must not hold its locks against the others (F-K23; see sleepers).
 SERVER_SETTINGS = {"statement_timeout": "30000", "idle_in_transaction_session_timeout": "10000"}
 RETRYABLE = {"40001", "40P01"}  # serialization failure, deadlock
 
@@ -326,9 +327,9 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
 
 
 class PostgresDatabase:
-    """Several nodes on one PostgreSQL. ``url`` as ``postgresql://user@host:port/name``."""
+    """Several nodes on one PostgreSQL. ``url`` as ``postgresql://user@host:port/name``; ``node`` is shown there."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None, pool_size: int = 12) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, pool_size: int = 12, node: str = "") -> None:
         self.clock = clock or Clock()
         self.url = url
         self.broken = asyncio.Event()
@@ -338,7 +339,10 @@ class PostgresDatabase:
             max_overflow=4,
             pool_timeout=30,
             pool_pre_ping=True,
-            connect_args={"timeout": 10, "server_settings": SERVER_SETTINGS},
+            connect_args={
+                "timeout": 10,
+                "server_settings": {**SERVER_SETTINGS, "application_name": application_name(node)},
+            },
         )
 
     @property
@@ -367,6 +371,16 @@ class PostgresDatabase:
             async with conn.begin():
                 return await conn.run_sync(function, *args, **kwargs)
 
+    async def end_sleepers(self, *, longest: timedelta = LONGEST_WAIT, every_seconds: float = LOOK_SECONDS) -> None:
+        """Free, until cancelled, what nodes that stand still keep locked. Each node does this for all."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                for name in await self.write(end_sleepers, longest=longest):
+                    log.warning("store.sleeper_ended: %s", name)
+            except (DBAPIError, OSError) as error:
+                log.warning("store.unreachable: %s", type(error).__name__)
+
     async def close(self) -> None:
         await self._engine.dispose()
 
@@ -390,8 +404,8 @@ def _run_all(conn: Connection, jobs: Sequence[Job]) -> list[Any]:
     return results
 
 
-def open_database(url: str, *, clock: Clock | None = None) -> SqliteDatabase | PostgresDatabase:
-    """Open the store that ``url`` names: ``sqlite:///path`` or ``postgresql://…``.
+def open_database(url: str, *, clock: Clock | None = None, node: str = "") -> SqliteDatabase | PostgresDatabase:
+    """Open the store that ``url`` names: ``sqlite:///path`` or ``postgresql://…``, for the node of that name.
 
     Raises StoreInUse, StoreError. The connection to PostgreSQL is made by the first query.
     """
@@ -399,5 +413,5 @@ def open_database(url: str, *, clock: Clock | None = None) -> SqliteDatabase | P
     if scheme == "sqlite":
         return SqliteDatabase(Path(rest.removeprefix("/") if rest.startswith("/") else rest), clock=clock)
     if scheme in ("postgresql", "postgres"):
-        return PostgresDatabase(url, clock=clock)
+        return PostgresDatabase(url, clock=clock, node=node)
     raise StoreError(f"unknown kind of store: {scheme}")

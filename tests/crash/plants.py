@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.util import await_only
 
 import core.deliveries
 import core.ledger
@@ -254,6 +255,39 @@ def _retry_soon() -> None:
     _set(gateway.outbox.worker, "next_attempt_at", soon)
 
 
+def _pause_reading_inside() -> None:
+    """Pass ``I7.inside`` in the middle of a statement, with the locks of the claim held."""
+    claim = Ingest._claim
+
+    def claim_and_pause(self: Ingest, conn: Connection, *args: Any) -> list[Work]:
+        works = claim(self, conn, *args)
+        if works:
+            _begin_statement(conn)
+            failpoint("I7.inside")
+        return works
+
+    _set(Ingest, "_claim", claim_and_pause)
+
+
+def _pause_sending_inside() -> None:
+    """Pass ``O4.inside`` in the middle of a statement of COMMIT B, with the row of the answer locked."""
+    cross = core.outbox.cross_line_of_doubt
+
+    def cross_and_pause(conn: Connection, *args: Any, **more: Any) -> Claimed:
+        crossed = cross(conn, *args, **more)
+        _begin_statement(conn)
+        failpoint("O4.inside")
+        return crossed
+
+    _set(core.outbox, "cross_line_of_doubt", cross_and_pause)
+
+
+def _begin_statement(conn: Connection) -> None:
+    """Have PostgreSQL plan a statement: it then waits for the values, and calls the session active."""
+    driver: Any = conn.connection.driver_connection
+    await_only(driver.prepare("select 1"))
+
+
 def _set(place: Any, name: str, value: Any) -> None:
     """Replace what is there; a plant in nothing would prove nothing."""
     getattr(place, name)
@@ -278,6 +312,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "31-forget-with-ticket": _forget_with_ticket,
 }
 STIMULI: dict[str, Callable[[], None]] = {
+    "pause-reading-inside": _pause_reading_inside,
+    "pause-sending-inside": _pause_sending_inside,
     "poison": _poison,
     "retry-soon": _retry_soon,
     "settle-twice": _settle_twice,

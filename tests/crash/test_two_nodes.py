@@ -42,16 +42,11 @@ async def test_channel_of_a_dead_node_is_taken_over(make_rig: OpenRig, postgres_
     assert not wrong, report(wrong)
 
 
-#: Open, cause not certain: a node that is stopped inside a statement seems to keep its row locks, because it counts as
-#: active and not as idle in a transaction. The heir then waits until its own statements time out.
-STOPPED_INSIDE = pytest.mark.xfail(strict=False, reason="the heir waits for locks of a node stopped inside a statement")
-
-
-@pytest.mark.parametrize("point", ["I3", "I4", "I5", pytest.param("I7", marks=STOPPED_INSIDE), "I8"])
+@pytest.mark.parametrize("point", ["I3", "I4", "I5", "I7", "I7.inside", "I8"])
 @pytest.mark.proves("F-K23", "F-N04", "F-T04")
 async def test_reader_that_slept_past_its_lease_takes_nothing(make_rig: OpenRig, postgres_url: str, point: str) -> None:
     async with make_rig(postgres_url) as rig:
-        sleeper = await _node(rig, "a", failpoint=f"{point}:1:stop")
+        sleeper = await _node(rig, "a", "--plant", "pause-reading-inside", failpoint=f"{point}:1:stop")
         await sleeper.is_up()
         await rig.offer(rig.writer.write(has_id=False))
         heir = await _node(rig, "b")
@@ -64,12 +59,12 @@ async def test_reader_that_slept_past_its_lease_takes_nothing(make_rig: OpenRig,
     assert not wrong, report(wrong)
 
 
-async def _sleep_before_the_line(rig: Rig, *plant: str) -> list[str]:
+async def _sleep_before_the_line(rig: Rig, *plant: str, point: str = "O3") -> list[str]:
     first = await _node(rig, "a")
     await rig.offer(rig.writer.write())
     await rig.rest(first)
     await rig.kill(first)
-    sleeper = await _node(rig, "a", *plant, failpoint="O3:1:stop")
+    sleeper = await _node(rig, "a", *plant, failpoint=f"{point}:1:stop")
     asked = rig.ask_for(1)
     await rig.send(sleeper, asked)
     heir = await _node(rig, "b")
@@ -81,10 +76,11 @@ async def _sleep_before_the_line(rig: Rig, *plant: str) -> list[str]:
     return wrong + await rig.check()
 
 
+@pytest.mark.parametrize("point", ["O3", "O4.inside"])
 @pytest.mark.proves("F-K23", "F-N05", "F-N06")
-async def test_sender_that_slept_past_its_lease_sends_nothing(make_rig: OpenRig, postgres_url: str) -> None:
+async def test_sender_that_slept_past_its_lease_sends_nothing(make_rig: OpenRig, postgres_url: str, point: str) -> None:
     async with make_rig(postgres_url) as rig:
-        wrong = await _sleep_before_the_line(rig)
+        wrong = await _sleep_before_the_line(rig, "--plant", "pause-sending-inside", point=point)
         assert sum(len(accept.recipients) for accept in rig.truth.accepts()) == 1
     assert not wrong, report(wrong)
 
