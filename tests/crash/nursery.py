@@ -123,26 +123,34 @@ class Nursery:
 
 
 def main() -> None:
-    """Fork on demand until stdin ends; report births and deaths, one JSON line each."""
+    """Fork on demand until stdin ends; report births and deaths, one JSON line each.
+
+    A keeper that was killed says no goodbye: whoever still lives when stdin ends is killed with its whole group.
+    """
     resource_tracker.ensure_running()  # shared by all, as with any parent
     watch = selectors.DefaultSelector()
     watch.register(sys.stdin, selectors.EVENT_READ)
     pending = b""
+    living: set[int] = set()
     while True:
         for key, _events in watch.select():
             if key.data is None:
                 data = os.read(sys.stdin.fileno(), 65536)
                 if not data:
+                    for pid in living:
+                        os.killpg(pid, signal.SIGKILL)
                     return
                 *lines, pending = (pending + data).split(b"\n")
                 for line in lines:
                     pid = _fork(json.loads(line))
+                    living.add(pid)
                     watch.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
                     _say(born=pid)
             else:
                 watch.unregister(key.fd)
                 os.close(key.fd)
                 _pid, status = os.waitpid(key.data, 0)
+                living.discard(key.data)
                 _say(ended=key.data, status=status)
 
 
