@@ -2,7 +2,9 @@
 
 ``python -m tests.crash.campaign points --store sqlite|postgres --times 3`` kills the house at every named point;
 ``python -m tests.crash.campaign kill --store sqlite --kills 200 --seed N`` kills its whole process group at random
-moments while mails come in and answers go out. ``--store`` also takes a URL of a store of its own.
+moments while mails come in and answers go out. ``--store`` also takes a URL of a store of its own. ``--smtp postfix``
+hands every answer to a real Postfix that refuses, returns, delays and reports; its reports are mails that come in.
+``--in-doubt resend-once`` has doubts end by a second copy, which is counted apart.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from tests import stores
 from tests.crash.nursery import Born
 from tests.crash.oracles import report
 from tests.crash.rig import Rig, Stuck, open_rig
-from tests.crash.truth import Offered
+from tests.crash.truth import Accept, Asked, Offered
 
 #: Points that are passed when a channel starts, whether or not there is mail.
 AT_START = ("I0", "I1", "I2")
@@ -40,6 +42,11 @@ WITH_ANSWER = {
     "O7": (1, "sent"),
     "O8": (1, "sent"),
 }
+#: As WITH_ANSWER, where a Postfix reports the fate of everything that it took: a doubt ends with the report.
+BEHIND_POSTFIX = WITH_ANSWER | {"O5": (None, "sent"), "O6": (1, "sent")}
+#: Who agents write to besides customers, by how often: what a Postfix does with them is in ``tests.servers.postfix``.
+ODD_DOMAINS = {"reject.test": 5, "grey.test": 4, "slow.test": 2, "refused.test": 2}
+PATIENCE = 300.0  # a machine that is busy otherwise makes nothing stuck
 MAX_MAILS = 6  # until a point is passed often enough
 KILLED = 9
 
@@ -121,6 +128,49 @@ async def _answer_point(rig: Rig, point: str, hit: int) -> list[str]:
     return wrong
 
 
+async def answers_through_postfix(rig: Rig, *, only: Sequence[str] = ()) -> Tally:
+    """Kill at every point of handing over, each with an answer to one who gets it and to one whose copy is returned.
+
+    Nobody waits for reports between the kills: they come whenever they come, and all is looked at in the end.
+    """
+    tally = Tally()
+    asked: dict[str, Asked] = {}
+    desk = await rig.start()
+    await rig.offer(rig.writer.write())
+    await rig.rest(desk)
+    ((ticket_id, _subject),) = await desk.ask("tickets")
+    await rig.kill(desk)
+    for point in only or BEHIND_POSTFIX:
+        desk = await rig.start(failpoint=f"{point}:1:kill")
+        number = len(asked)
+        asked[point] = rig.ask_for(ticket_id, to=[f"p{number}@customer.test", f"gone{number}@reject.test"])
+        await rig.send(desk, asked[point])
+        await rig.death(desk)
+        tally.kills += 1
+        if desk.ended.result() != KILLED:
+            tally.wrong.append(f"{point}: the desk ended by itself with {desk.ended.result()}; {rig.tail()}")
+        desk = await rig.start()
+        await rig.send_open(desk)
+        await rig.rest(desk)
+        await rig.kill(desk)
+        tally.wrong += [f"{point}: {sentence}" for sentence in await rig.sample()]
+    desk = await rig.start()
+    tally.counts = await rig.settle(desk) or {}
+    shown = {point: await desk.ask("status", message_id=item.message_id) for point, item in asked.items()}
+    await rig.kill(desk)
+    tally.wrong += await rig.check()
+    taken = Counter(accept.header for accept in rig.truth.accepts())
+    for point, item in asked.items():
+        wanted, status = BEHIND_POSTFIX[point]
+        copies = taken[item.header]
+        if wanted is not None and copies != wanted:
+            tally.wrong.append(f"o4: {point}: Postfix took {copies} copies, wanted {wanted}")
+        fate = [status, "not_delivered"] if copies else ["delayed", "delayed"]
+        if shown[point] != fate:
+            tally.wrong.append(f"o5: {point}: shown as {shown[point]}, wanted {fate}")
+    return tally
+
+
 async def _recovered(rig: Rig, *more: str) -> list[str]:
     """Start once more without harm, come to rest, and look."""
     desk = await rig.start(*more)
@@ -142,14 +192,16 @@ async def kills(rig: Rig, *, count: int, seconds: float = 1.0) -> Tally:
                 await desk.is_up()
             agents = asyncio.create_task(_agents(rig, desk), name="agents")
             await asyncio.sleep(rig.rng.uniform(0.0, seconds))  # the moment of the kill is what is drawn
-            if number % 10 == 9:
-                tally.samples += 1
-                tally.wrong += [f"kill {number}: {sentence}" for sentence in await rig.sample()]
+            is_sampled = number % 10 == 9
+            if is_sampled and rig.postoffice is None:
+                await _sample(rig, tally)
             if desk.ended.done():
                 tally.wrong.append(f"kill {number}: the desk ended by itself; {rig.tail()}")
             await rig.kill(desk)
             await agents
             tally.kills += 1
+            if is_sampled and rig.postoffice is not None:
+                await _sample(rig, tally)
     finally:
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
@@ -157,12 +209,17 @@ async def kills(rig: Rig, *, count: int, seconds: float = 1.0) -> Tally:
     return tally
 
 
+async def _sample(rig: Rig, tally: Tally) -> None:
+    tally.samples += 1
+    tally.wrong += [f"kill {tally.kills}: {sentence}" for sentence in await rig.sample()]
+
+
 async def _mails(rig: Rig, seconds: float) -> None:
     """Customers write all the time, whether or not somebody is there."""
     while True:
         known = list(rig.truth.mails.values())
         # only who got an answer can reply to it: a reply settles a doubt as sent
-        answered = [(accept.header, accept.recipients[0]) for accept in rig.truth.accepts()]
+        answered = [(accept.header, accept.recipients[0]) for accept in rig.truth.arrivals()]
         await rig.offer(rig.writer.any(known, answered[-50:]))
         await asyncio.sleep(rig.rng.expovariate(4 / seconds))
 
@@ -174,7 +231,10 @@ async def _agents(rig: Rig, desk: Born) -> None:
         if known:
             ticket_id, _subject = rig.rng.choice(known)
             to = [f"p{rig.rng.getrandbits(40):010x}@customer.test"]
-            if rig.rng.random() < 0.2:
+            if rig.postoffice is not None and rig.rng.random() < 0.5:
+                (domain,) = rig.rng.choices(list(ODD_DOMAINS), list(ODD_DOMAINS.values()))
+                to.append(f"odd{len(rig.truth.answers)}@{domain}")
+            elif rig.rng.random() < 0.2:
                 to.append(f"gone{len(rig.truth.answers)}@reject.test")
             await rig.send(desk, rig.ask_for(ticket_id, to=to))
         await asyncio.sleep(rig.rng.uniform(0.02, 0.3))
@@ -185,10 +245,10 @@ async def _end(rig: Rig, tally: Tally) -> list[str]:
     desk = await rig.start()
     try:
         await rig.send_open(desk)
-        await rig.rest(desk, seconds=120)
+        await rig.settle(desk, seconds=PATIENCE)
         tally.replayed = await desk.ask("replay") or 0
         await rig.offer(rig.writer.write())
-        counts = await rig.rest(desk, seconds=30)
+        counts = await rig.settle(desk, seconds=PATIENCE)
     except Stuck as stuck:
         return [str(stuck), *await rig.check()]
     if counts is None:
@@ -199,9 +259,9 @@ async def _end(rig: Rig, tally: Tally) -> list[str]:
 
 
 @asynccontextmanager
-async def rig_on(store: str, *, seed: int, options: Sequence[str]) -> AsyncIterator[Rig]:
+async def rig_on(store: str, *, seed: int, options: Sequence[str], is_relayed: bool = False) -> AsyncIterator[Rig]:
     with _store(store) as url:
-        async with open_rig(url, seed=seed, options=options) as rig:
+        async with open_rig(url, seed=seed, options=options, is_relayed=is_relayed) as rig:
             yield rig
 
 
@@ -219,52 +279,82 @@ def _store(kind: str) -> Iterator[str]:
         yield kind
 
 
-def options_for(store: str) -> list[str]:
-    """On PostgreSQL a dead owner's answers wait for the end of its lease: that is made short."""
-    return ["--after", "seen", *(["--lease", "2"] if store != "sqlite" else [])]
+def options_for(store: str, *, in_doubt: str = "hold") -> list[str]:
+    """On PostgreSQL a dead owner's answers wait for the end of its lease: that is made short, as is every doubt."""
+    short = ["--lease", "2"] if store != "sqlite" or in_doubt != "hold" else []
+    return ["--after", "seen", "--in-doubt", in_doubt, "--doubt-waits", "2", *short]
 
 
 async def _main(given: argparse.Namespace) -> int:
     started = time.monotonic()
-    async with rig_on(given.store, seed=given.seed, options=options_for(given.store)) as rig:
-        if given.what == "points":
+    is_relayed = given.smtp == "postfix"
+    options = options_for(given.store, in_doubt=given.in_doubt)
+    async with rig_on(given.store, seed=given.seed, options=options, is_relayed=is_relayed) as rig:
+        if given.what == "points" and is_relayed:
+            tally = await answers_through_postfix(rig, only=given.only)
+        elif given.what == "points":
             tally = await points(rig, times=given.times, only=given.only)
         else:
             tally = await kills(rig, count=given.kills)
-        outcomes = Counter(accept.header for accept in rig.truth.accepts())
-        print(
-            f"seed {given.seed}: {tally.kills} kills in {time.monotonic() - started:.0f} s; "
-            f"{rig.truth.rows} mails offered, {len(rig.truth.answers)} answers asked for, {len(outcomes)} accepted; "
-            f"{tally.samples} samples; {tally.replayed} replayed; at the end {tally.counts}"
-        )
+        _print_tally(given.seed, rig, tally, seconds=time.monotonic() - started)
+        again = _second_copies(rig.truth.accepts())
     if tally.wrong:
         print(report(tally.wrong))
         print(f"{len(tally.wrong)} violations. Replay: {_command(given)}")
         return 1
-    print("0 lost, 0 duplicate tickets, 0 second copies, 0 untrue statuses, 0 stuck")
+    by_policy = f" but {again} by the policy for doubts" if again else ""
+    print(f"0 lost, 0 duplicate tickets, 0 second copies{by_policy}, 0 untrue statuses, 0 stuck")
     return 0
+
+
+def _print_tally(seed: int, rig: Rig, tally: Tally, *, seconds: float) -> None:
+    truth = rig.truth
+    taken = {accept.header for accept in truth.accepts()}
+    print(
+        f"seed {seed}: {tally.kills} kills in {seconds:.0f} s; "
+        f"{truth.rows} mails offered, {len(truth.answers)} answers asked for, {len(taken)} accepted; "
+        f"{tally.samples} samples; {tally.replayed} replayed; at the end {tally.counts}"
+    )
+    if rig.postoffice is not None:
+        reports = rig.postoffice.reports(truth).values()
+        told = Counter(action for item in reports for _who, action in item.actions)
+        copies = {
+            what: sum(len(accept.recipients) for accept in accepts)
+            for what, accepts in (("taken", truth.accepts()), ("arrived", truth.arrivals()))
+        }
+        print(f"copies at Postfix: {copies}; fates in its {len(reports)} reports: {dict(told)}")
+
+
+def _second_copies(accepts: Sequence[Accept]) -> int:
+    copies = Counter((accept.header, address) for accept in accepts for address in accept.recipients)
+    return sum(count - 1 for count in copies.values())
 
 
 def _command(given: argparse.Namespace) -> str:
     size = f"--times {given.times}" if given.what == "points" else f"--kills {given.kills}"
     only = f" --only {' '.join(given.only)}" if given.what == "points" and given.only else ""
-    return f"python -m tests.crash.campaign {given.what} --store {given.store} {size} --seed {given.seed}{only}"
+    policy = f" --in-doubt {given.in_doubt}" if given.in_doubt != "hold" else ""
+    command = f"python -m tests.crash.campaign {given.what} --store {given.store} --smtp {given.smtp}{policy}"
+    return f"{command} {size} --seed {given.seed}{only}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="kill the house and count what it lost")
     parser.add_argument("--store", default="sqlite", help="sqlite, postgres, or the URL of an empty store")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.set_defaults(in_doubt="hold")
     what = parser.add_subparsers(dest="what", required=True)
     for name in ("points", "kill"):
         sub = what.add_parser(name)
         sub.add_argument("--store", default=argparse.SUPPRESS)
         sub.add_argument("--seed", type=int, default=argparse.SUPPRESS)
+        sub.add_argument("--smtp", choices=("peer", "postfix"), default="peer", help="what answers are handed to")
         if name == "points":
             sub.add_argument("--times", type=int, default=3)
             sub.add_argument("--only", nargs="*", default=[])
         else:
             sub.add_argument("--kills", type=int, default=200)
+            sub.add_argument("--in-doubt", choices=("hold", "resend-once"), default=argparse.SUPPRESS)
     return asyncio.run(_main(parser.parse_args()))
 
 

@@ -55,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder for blobs, key and control socket")
     parser.add_argument("--imap", type=int, required=True, metavar="PORT")
     parser.add_argument("--smtp", type=int, required=True, metavar="PORT")
+    parser.add_argument("--address", default=ADDRESS, help="the channel's own")
     parser.add_argument("--user", default=ADDRESS)
     parser.add_argument("--password", default="pw")
     parser.add_argument("--after", default="leave", choices=("leave", "seen", "move", "delete"))
@@ -62,7 +63,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--node", default="desk", help="the same name takes its own leases back at once")
     parser.add_argument("--control", default=CONTROL, help="name of the socket in the data folder")
     parser.add_argument("--lease", type=float, default=30.0, metavar="SECONDS", help="of channels and answers")
+    parser.add_argument("--notify-success", action="store_true", help="ask the next server for every report")
     parser.add_argument("--in-doubt", default="hold", choices=("hold", "resend-once"))
+    parser.add_argument("--doubt-waits", type=float, metavar="SECONDS", help="for evidence, before resend-once")
     parser.add_argument("--parsers", type=int, default=1)
     parser.add_argument("--plant", action="append", default=[], choices=sorted({**plants.PLANTS, **plants.STIMULI}))
     parser.add_argument("--smtp-user", help="log in where nobody offers it: a fault of our own set-up")
@@ -76,6 +79,8 @@ def run(line: Sequence[str], *, report: int = 1) -> int:
     """
     given = arguments().parse_args(line)
     _shorten_leases(timedelta(seconds=given.lease))
+    if given.doubt_waits is not None:
+        worker.RESEND_ONCE_AFTER = timedelta(seconds=given.doubt_waits)
     for name in given.plant:
         {**plants.PLANTS, **plants.STIMULI}[name]()
     try:
@@ -110,7 +115,7 @@ async def _serve(given: argparse.Namespace, report: int) -> None:
         with suppress(FileNotFoundError):
             place.unlink()
         stop = asyncio.Event()
-        desk = _Desk(house, agent_id, stop)
+        desk = _Desk(house, agent_id, stop, is_resending=given.in_doubt == "resend-once")
         async with running(house) as failed:
             server = await asyncio.start_unix_server(desk.obey, place)
             os.write(report, json.dumps({"ready": os.getpid()}).encode() + b"\n")  # at once: desks share the pipe
@@ -125,14 +130,14 @@ async def _serve(given: argparse.Namespace, report: int) -> None:
 
 def email(given: argparse.Namespace) -> EmailConfig:
     return EmailConfig(
-        address=ADDRESS,
+        address=given.address,
         imap=Imap(
             host="127.0.0.1", port=given.imap, security="plain", user=given.user, password=given.password,
             folders=tuple(given.folders.split(",")), after=given.after, move_to="Archive",
         ),
         smtp=Smtp(
             host="127.0.0.1", port=given.smtp, security="plain", user=given.smtp_user,
-            password=given.password if given.smtp_user else None,
+            password=given.password if given.smtp_user else None, notify_success=given.notify_success,
         ),
         undo_seconds=0,
         in_doubt=given.in_doubt,
@@ -155,8 +160,8 @@ def seed(conn: Connection, house: House, config: EmailConfig) -> int:
     ).scalar_one()
     plain, hidden = secrets.split(config)
     channels.add(
-        conn, house.keys, kind="email", name="Support", address=ADDRESS, department_id=department_id, config=plain,
-        secrets=hidden, account=account_name(config), now=now,
+        conn, house.keys, kind="email", name="Support", address=config.address, department_id=department_id,
+        config=plain, secrets=hidden, account=account_name(config), now=now,
     )  # fmt: skip
     return int(agent_id)
 
@@ -164,10 +169,11 @@ def seed(conn: Connection, house: House, config: EmailConfig) -> int:
 class _Desk:
     """The control: one request a line, one answer a line."""
 
-    def __init__(self, house: House, agent_id: int, stop: asyncio.Event) -> None:
+    def __init__(self, house: House, agent_id: int, stop: asyncio.Event, *, is_resending: bool) -> None:
         self._house = house
         self._agent_id = agent_id
         self._stop = stop
+        self._is_resending = is_resending
 
     async def obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -212,9 +218,14 @@ class _Desk:
                     counts = await self._house.db.read(_counts)
                 except (DBAPIError, OSError):
                     counts = {}  # the server of the store is away: ask again
-                if counts and counts["rows"] >= rows and not counts["unread"] and not counts["unsent"]:
+                if counts and counts["rows"] >= rows and not any(counts[name] for name in self._work):
                     return counts
                 await wait(waiter, REST_SECONDS)
+
+    @property
+    def _work(self) -> tuple[str, ...]:
+        """The counts of what is still to be done."""
+        return ("unread", "unsent", "to_resend") if self._is_resending else ("unread", "unsent")
 
     async def _do_ended(self, *, rows: int) -> None:
         """Answer when so many mails have found their place."""
@@ -290,6 +301,10 @@ def _counts(conn: Connection) -> dict[str, int]:
         "unsent": count(sa.select(number).where(outbox_table.c.state.in_(("waiting", "leased")))),
         "tickets": count(sa.select(number).select_from(ticket)),
         "messages": count(sa.select(number).select_from(message)),
+        "to_resend": count(
+            sa.select(number).where(outbox_table.c.state == "doubt", outbox_table.c.round == 1)
+        ),  # where that is the policy
+        "in_doubt": count(sa.select(number).where(delivery.c.detail == "in_doubt")),
         "failing": count(sa.select(number).where(channel.c.out_state == "failing")),
     }
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from gateway.sandbox.imap_server import ImapServer
@@ -46,12 +48,27 @@ class DovecotMailbox:
         self.server.drop(self.user, raw)
 
     def seen(self) -> Counter[str] | None:
-        place = self.server.maildir(self.user)
         return Counter(
-            hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (place / "cur").glob("*")
-            if "S" in path.name.partition(":2,")[2]
+            hashlib.sha256(raw).hexdigest() for name, raw in self._mails().items() if "S" in name.partition(":2,")[2]
         )
+
+    def count(self) -> int:
+        """How many mails there are. A mail that is being marked is in one place or in two."""
+        return len({name.partition(":2,")[0] for name in self.server.names(self.user)})
+
+    def raws(self) -> dict[str, bytes]:
+        """Digest -> mail, as they are fetched."""
+        return {hashlib.sha256(raw).hexdigest(): raw for raw in self._mails().values()}
+
+    def _mails(self) -> dict[str, bytes]:
+        """File name -> mail. A mail that is marked meanwhile changes its name: then all are read again."""
+        place = self.server.maildir(self.user)
+        while True:
+            names = self.server.names(self.user)
+            with suppress(FileNotFoundError):
+                found = {path.name: _as_fetched(path) for part in ("cur", "new") for path in (place / part).glob("*")}
+                if sorted(found) == names == self.server.names(self.user):
+                    return found
 
     def recreate(self) -> None:
         """Empty the inbox and give it a new UIDVALIDITY: UIDs start again."""
@@ -59,6 +76,11 @@ class DovecotMailbox:
             for path in (self.server.maildir(self.user) / part).glob("*"):
                 path.unlink()
         self.server.recreate(self.user)
+
+
+def _as_fetched(path: Path) -> bytes:
+    """Dovecot keeps what came by LMTP with bare line feeds, and sends it with the line ends of mail."""
+    return re.sub(rb"\r?\n", b"\r\n", path.read_bytes())
 
 
 class SandboxMailbox:

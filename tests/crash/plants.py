@@ -30,7 +30,7 @@ from core.failpoints import failpoint
 from core.keys import Keys
 from core.ledger import Work
 from core.outbox import Claimed
-from core.store.schema import ledger, ticket
+from core.store.schema import ledger, message, outbox, ticket
 from gateway.channels import imap_folder
 from gateway.channels.contract import Handover, OutcomeKind, Place
 from gateway.entering import Settled
@@ -191,6 +191,20 @@ def _repeat_accepted() -> None:
     _set(Claimed, "open_addresses", property(lambda self: {item.address: item.id for item in self.deliveries.values()}))
 
 
+def _match_by_subject() -> None:
+    """21: a report is about the first answer with the same subject."""
+    by_nonce = core.outbox.by_nonce
+
+    def by_subject(conn: Connection, nonce: int) -> Any:
+        row = by_nonce(conn, nonce)
+        assert row is not None
+        subject = sa.select(message.c.subject).where(message.c.id == row["message_id"]).scalar_subquery()
+        alike = sa.select(outbox).join(message, message.c.id == outbox.c.message_id)
+        return conn.execute(alike.where(message.c.subject == subject).order_by(outbox.c.id)).mappings().first()
+
+    _set(core.outbox, "by_nonce", by_subject)
+
+
 def _no_fence() -> None:
     """22: a lease is taken and never asked about again."""
 
@@ -307,6 +321,7 @@ PLANTS: dict[str, Callable[[], None]] = {
     "16-sent-too-early": _sent_too_early,
     "18-new-message-id": _new_message_id,
     "19-repeat-accepted": _repeat_accepted,
+    "21-match-by-subject": _match_by_subject,
     "22-no-fence": _no_fence,
     "27-blame-the-message": _blame_the_message,
     "31-forget-with-ticket": _forget_with_ticket,

@@ -16,8 +16,10 @@ from typing import Any
 
 from core.keys import load_or_make
 from tests.crash import oracles
-from tests.crash.mailbox import Mailbox, open_mailbox
+from tests.crash.desk import ADDRESS
+from tests.crash.mailbox import DovecotMailbox, Mailbox, open_mailbox
 from tests.crash.nursery import Born, Nursery
+from tests.crash.postoffice import PostOffice, fates, open_postoffice, reports_taken
 from tests.crash.truth import Asked, Offered, Truth, Writer
 
 PATIENCE = 60.0  # P8: service is back within a minute
@@ -38,6 +40,7 @@ class Rig:
     writer: Writer
     rng: random.Random
     options: tuple[str, ...] = ()
+    postoffice: PostOffice | None = None  #: where the next server is a Postfix
     born: list[Born] = field(default_factory=list)
 
     @property
@@ -55,15 +58,29 @@ class Rig:
         self.truth.offer(mail)
         await self.mailbox.drop(mail.raw)
 
-    async def rest(self, desk: Born, *, seconds: float = PATIENCE) -> dict[str, int] | None:
+    async def rest(self, desk: Born, *, seconds: float = PATIENCE, rows: int = 0) -> dict[str, int] | None:
         """Wait until nothing is left to do; None when the desk died. Raises Stuck."""
+        rows = max(rows, self.truth.rows)
         try:
             async with asyncio.timeout(seconds):
-                counts: dict[str, int] | None = await desk.ask("rest", rows=self.truth.rows)
+                counts: dict[str, int] | None = await desk.ask("rest", rows=rows)
         except TimeoutError:
             counts = None
             if not desk.ended.done():
                 raise Stuck(f"o11: no rest in {seconds:g} s; {self.tail()}") from None
+        return counts
+
+    async def settle(self, desk: Born, *, seconds: float = PATIENCE) -> dict[str, int] | None:
+        """As ``rest``, and every report of a Postfix has come and is read."""
+        counts = await self.rest(desk, seconds=seconds)
+        office = self.postoffice
+        if office is None or counts is None:
+            return counts
+        await office.until_empty()
+        mails = 0
+        while counts is not None and (found := office.mailbox.count()) > mails:
+            mails = found
+            counts = await self.rest(desk, seconds=seconds, rows=mails)
         return counts
 
     async def death(self, desk: Born, *, seconds: float = PATIENCE) -> None:
@@ -107,13 +124,20 @@ class Rig:
         """Every oracle, at rest."""
         seen = self.mailbox.seen()
         keys = load_or_make(self.folder / "key")
+        reports = self.postoffice.reports(self.truth) if self.postoffice else {}
+        self.truth.reported = frozenset(reports)
         wrong = await oracles.look(self.store, oracles.at_rest, self.truth, keys, self.folder / "blobs")
         if seen is not None:
             wrong += await oracles.look(self.store, oracles.marked_without_row, seen)
+        if self.postoffice is not None:
+            wrong += await oracles.look(self.store, reports_taken, reports)
+            wrong += await oracles.look(self.store, fates, self.truth, reports)
         return wrong
 
     async def sample(self) -> list[str]:
-        """What must hold at every moment, also while a desk works."""
+        """What must hold at every moment, also while a desk works; behind a Postfix, only while none does."""
+        if self.postoffice is not None:
+            await self.postoffice.until_archived()
         seen = self.mailbox.seen()
         wrong = await oracles.look(self.store, oracles.statuses, self.truth)
         if seen is not None:
@@ -135,29 +159,40 @@ async def open_rig(
     nursery: Nursery | None = None,
     mailbox: Mailbox | None = None,
     smtp_port: int | None = None,
+    is_relayed: bool = False,
 ) -> AsyncIterator[Rig]:
-    """Put a rig around ``store``, which nobody uses yet. Its folder is short: a socket's path has 107 bytes."""
+    """Put a rig around ``store``, which nobody uses yet. Its folder is short: a socket's path has 107 bytes.
+
+    ``is_relayed``: answers go through a Postfix, whose reports come into the mailbox, which has to be Dovecot's.
+    """
     folder = Path(tempfile.mkdtemp(prefix="gh-crash-"))
     rng = random.Random(seed)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        truth = Truth(accept_log=folder / "accepted.jsonl")
-        port = smtp_port if smtp_port is not None else await stack.enter_async_context(_sink(truth.accept_log))
+        truth = Truth(accept_log=folder / "accepted.jsonl", is_relayed=is_relayed)
+        extras = ["--without-dsn"] if is_relayed else []
+        port = smtp_port if smtp_port is not None else await stack.enter_async_context(_sink(truth.accept_log, extras))
         box = await stack.enter_async_context(open_mailbox()) if mailbox is None else mailbox
         parent = await stack.enter_async_context(Nursery()) if nursery is None else nursery
         stack.push_async_callback(parent.clear)
+        address, office = ADDRESS, None
+        if is_relayed:
+            assert isinstance(box, DovecotMailbox)
+            office = await stack.enter_async_context(open_postoffice(box, peer_port=port))
+            port, address = office.postfix.port, f"{box.user}@desk.test"
+            options = ["--address", address, "--notify-success", *options]
         yield Rig(
             store=store or f"sqlite:///{folder}/house.db", folder=folder, nursery=parent, mailbox=box, smtp_port=port,
-            truth=truth, writer=Writer(rng), rng=rng, options=tuple(options),
+            truth=truth, writer=Writer(rng, to=address), rng=rng, options=tuple(options), postoffice=office,
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def _sink(log: Path) -> AsyncIterator[int]:
+async def _sink(log: Path, extras: Sequence[str]) -> AsyncIterator[int]:
     """The next mail server: it syncs what it accepts to ``log`` before it says so."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.servers.smtp_peer", "--log", str(log),
+        sys.executable, "-m", "tests.servers.smtp_peer", "--log", str(log), *extras,
         stdout=asyncio.subprocess.PIPE, env=environment,
     )  # fmt: skip
     assert process.stdout is not None

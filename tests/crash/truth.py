@@ -7,9 +7,11 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.servers.postfix import archived
 
 LARGE_BYTES = 90_000  # beyond what goes into a row: a blob
 HUGE_BYTES = 300_000  # more than one read of a socket brings, so that every fetch of it is seen half done
@@ -40,7 +42,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accept:
-    """One mail that the next server took responsibility for."""
+    """One mail that a server took responsibility for."""
 
     header: str
     recipients: tuple[str, ...]
@@ -52,10 +54,12 @@ class Truth:
     """Ground truth of one store, whatever was killed meanwhile."""
 
     accept_log: Path
+    is_relayed: bool = False  #: the peer with the log stands behind a Postfix, which archives what it takes
     mails: dict[str, Offered] = field(default_factory=dict)
     times: Counter[str] = field(default_factory=Counter)  #: digest -> how often its bytes were offered
     answers: dict[str, Asked] = field(default_factory=dict)  #: by idempotency key
     again: Counter[str] = field(default_factory=Counter)  #: header -> explicit "send again"
+    reported: frozenset[str] = frozenset()  #: digests of the delivery reports that the next server sent
     erased: set[str] = field(default_factory=set)  #: digests of mails whose ticket somebody erased
 
     def offer(self, mail: Offered) -> None:
@@ -68,22 +72,32 @@ class Truth:
         return self.times.total()
 
     def accepts(self) -> list[Accept]:
-        """What the peer wrote down and synced before it said 250."""
+        """What the next server took, by whom it was to reach."""
+        return self._logged(archived) if self.is_relayed else self.arrivals()
+
+    def arrivals(self) -> list[Accept]:
+        """What came to those whom it was to reach."""
+        return self._logged(lambda address: None if archived(address) else address)
+
+    def _logged(self, whose: Callable[[str], str | None]) -> list[Accept]:
+        """What the peer wrote down and synced before it said 250; recipients as ``whose`` reads them."""
         if not self.accept_log.exists():
             return []
         lines = self.accept_log.read_bytes().split(b"\n")[:-1]  # what follows the last line end is being written
-        records = map(json.loads, lines)
-        return [
-            Accept(header=row["message_id"], recipients=tuple(row["recipients"]), sha256=row["sha256"])
-            for row in records
-        ]
+        accepts = []
+        for row in map(json.loads, lines):
+            recipients = tuple(filter(None, map(whose, row["recipients"])))
+            if recipients:
+                accepts.append(Accept(header=row["message_id"], recipients=recipients, sha256=row["sha256"]))
+        return accepts
 
 
 class Writer:
     """Customers: mails of every kind, the same ones for the same seed."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, to: str) -> None:
         self._rng = rng
+        self._to = to
         self._number = 0
 
     def write(
@@ -104,7 +118,7 @@ class Writer:
         files = 1 if file_bytes else 0
         lines = [
             f"From: Customer {name} <{at or f'{name}@customer.test'}>",
-            "To: support@desk.test",
+            f"To: {self._to}",
             f"Subject: {'Re: ' if replies_to else ''}{subject}",
             "Date: Mon, 02 Mar 2026 09:00:00 +0000",
             "MIME-Version: 1.0",
