@@ -46,7 +46,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     models: list[tuple[type[Any], JsonSchemaMode]] = [(ProblemOut, "serialization")]
     for item in shown:
         models += [(model, "validation") for model in (item.body,) if model is not None]
-        models += [(item.returns, "serialization")] if item.returns is not None else []
+        models += [(model, "serialization") for model in (item.returns, item.conflict) if model is not None]
     references, schemas = models_json_schema([*dict.fromkeys(models)], ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for item in shown:
@@ -140,10 +140,14 @@ def _parameters(item: Route) -> list[dict[str, Any]]:
 
 
 def _responses(item: Route, references: Any) -> dict[str, Any]:
+    responses: dict[str, Any]
     if item.returns is not None:
         schema = references[(item.returns, "serialization")]
-        done: dict[str, Any] = {"description": "Done", "content": {"application/json": {"schema": schema}}}
+        done = {"description": "Done", "content": {"application/json": {"schema": schema}}}
         responses = {str(item.status): done}
+    elif item.content:  # bytes and streams have no schema (OpenAPI 3.1, "Considerations for Binary Data")
+        content: dict[str, Any] = {kind: {} for kind in item.content}
+        responses = {str(item.status): {"description": "Done", "content": content}}
     else:
         responses = {str(item.status if item.status != 200 else 204): {"description": "Done"}}
     problem = {"application/problem+json": {"schema": REFERENCE_TO_PROBLEM}}
@@ -158,6 +162,10 @@ def _responses(item: Route, references: Any) -> dict[str, Any]:
         statuses |= {408, 413, 415}
     for status in sorted(statuses):
         responses[str(status)] = {"description": Problem(status, "").title, "content": problem}
+    if item.conflict is not None:
+        schemas = [REFERENCE_TO_PROBLEM, references[(item.conflict, "serialization")]]
+        content = {"application/problem+json": {"schema": {"anyOf": schemas}}}
+        responses["409"] = responses["409"] | {"content": content}
     return responses
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -23,7 +24,10 @@ MAX_ERRORS = 20
 
 
 class Problem(Exception):
-    """An answer that says no. ``detail`` and ``errors`` (field, message) are shown to whoever asked."""
+    """An answer that says no. ``detail`` and ``errors`` (field, message) are shown to whoever asked.
+
+    ``more``: extension members (RFC 9457 section 3.2), ready for JSON.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Problem(Exception):
         *,
         errors: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(code)
         self.status = status
@@ -41,6 +46,7 @@ class Problem(Exception):
         self.detail = detail or self.title
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
 
 def not_found() -> Problem:
@@ -104,7 +110,7 @@ def render(problem: Problem, ref: str) -> web.Response:
         "detail": problem.detail,
         "ref": ref,
         "errors": [{"field": name, "message": message} for name, message in problem.errors],
-    }
+    } | problem.more
     return web.Response(
         status=problem.status,
         body=orjson.dumps(content),

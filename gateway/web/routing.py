@@ -78,6 +78,8 @@ class Route:
     tags: tuple[str, ...] = ()
     is_idempotent: bool = False
     max_bytes: int = bodies.MAX_JSON_BYTES
+    conflict: type[BaseModel] | None = None  #: a 409 that may say more than the others
+    content: tuple[str, ...] = ()  #: content types of an answer that is no JSON
 
     @property
     def name(self) -> str:
@@ -155,6 +157,8 @@ def route(
     tags: tuple[str, ...] = (),
     is_idempotent: bool = False,
     max_bytes: int = bodies.MAX_JSON_BYTES,
+    conflict: type[BaseModel] | None = None,
+    content: tuple[str, ...] = (),
 ) -> Callable[[Handler], Route]:
     """Turn a handler into a ``Route``. Its arguments are ``request``, then ``body`` or ``form``, then ``query``."""
 
@@ -173,6 +177,8 @@ def route(
             tags=tags,
             is_idempotent=is_idempotent,
             max_bytes=max_bytes,
+            conflict=conflict,
+            content=content,
         )
 
     return make

@@ -232,6 +232,40 @@ async def test_scheduled_answer_waits_for_its_time(make_site: MakeSite) -> None:
     assert (status, made["outbox"]["due_at"]) == (201, at.isoformat().replace("+00:00", "Z"))
 
 
+@pytest.mark.proves("T-N08", "F-S15")
+async def test_answer_to_an_older_version_is_refused_with_the_present_one(make_site: MakeSite) -> None:
+    world = await open_world(make_site)
+    ticket = f"/tickets/{world.support.code}"
+    change = {"status": "postponed", "agent": world.people["both"].public_id, "subject": "Help me", "version": 1}
+    assert (await world.call("both", "PATCH", ticket, change))[0] == 200
+    assert (await world.call("both", "POST", f"{ticket}/answers", TEXT))[0] == 201
+    status, problem = await world.call("ann", "POST", f"{ticket}/answers", TEXT | {"version": 1})
+    assert (status, problem["code"]) == (409, "stale")
+    current = (await world.call("ann", "GET", ticket))[1]
+    assert problem["current"] == {name: current[name] for name in problem["current"]}
+    assert [(item["by"], item["what"]) for item in problem["missed"]] == [
+        ("both", "answered"),
+        ("both", "set the status to postponed and assigned it to both and changed the subject"),
+    ]
+    assert await count(world, message) == 1
+    assert (await world.call("ann", "POST", f"{ticket}/answers", TEXT | {"version": current["version"]}))[0] == 201
+
+
+@pytest.mark.proves("T-N08")
+async def test_of_changes_to_one_version_one_wins_and_the_others_are_told(make_site: MakeSite) -> None:
+    world = await open_world(make_site)
+    ticket = f"/tickets/{world.support.code}"
+    statuses = ("open", "postponed", "resolved", "closed", "spam")
+    calls = [world.call("ann", "PATCH", ticket, {"status": status, "version": 1}) for status in statuses]
+    answers = await asyncio.gather(*calls)
+    assert sorted(status for status, _ in answers) == [200, 409, 409, 409, 409]
+    (winner,) = [body["ticket"]["status"] for status, body in answers if status == 200]
+    for status, body in answers:
+        if status == 409:
+            assert (body["code"], body["current"]["status"]) == ("stale", winner)
+            assert [item["what"] for item in body["missed"]] == [f"set the status to {winner}"]
+
+
 @pytest.mark.proves("F-S16", "R5.9")
 @pytest.mark.parametrize("what", ["release", "cancellation"])
 async def test_planned_answer_of_a_ticket_that_moved_is_the_new_departments_to_decide(

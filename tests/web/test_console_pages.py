@@ -25,6 +25,7 @@ from tests.web.world import PASSWORD_CANARY, World, open_world, quarantine, send
 ASSETS = Assets(urls={name: f"/static/{name}" for name in ("console.js", "console.css", "docs.js")}, files={})
 TOKEN = re.compile(r'name="csrf" value="([^"]+)"')
 KEY = re.compile(r'name="key" value="([^"]+)"')
+VERSION = re.compile(r'name="version" value="(\d+)" form="composer"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +165,28 @@ async def test_the_composer_shows_whom_the_answer_goes_to_by_itself(console: Con
     assert [person.address for _, person, _ in prepared.recipients] == [
         person.address for person in parse_address_list(html.unescape(shown[1]))
     ]
+
+
+@pytest.mark.proves("T-N08", "F-S15")
+async def test_an_answer_to_an_older_ticket_is_kept_and_told_who_was_first(console: Console) -> None:
+    path = f"/tickets/{console.world.support.code}"
+    browser = await console.enter("ann")
+    page = (await browser.get(path))[1]
+    found = VERSION.search(page)
+    assert found is not None
+    other = await console.enter("both")
+    change = {"version": found[1], "status": "closed", "department": console.world.support.department}
+    assert await other.post(f"{path}/change", (await other.get(path))[1], **change) == (303, path)
+    form = {"key": "k" * 20, "text": "Half a <b>thought</b>.", "to": "jane1@customer.test", "version": found[1]}
+    status, drawn = await browser.post(f"{path}/answer", page, **form)
+    assert status == 409
+    assert "both set the status to closed" in drawn
+    assert "Half a &lt;b&gt;thought&lt;/b&gt;." in drawn, "what was typed is not lost"
+    late = await browser.post(f"{path}/change", page, version=found[1], status="open")
+    assert (late[0], "both set the status to closed" in late[1]) == (409, True)
+    now = VERSION.search(drawn)
+    assert now is not None
+    assert (await browser.post(f"{path}/answer", drawn, **(form | {"version": now[1]})))[0] == 303
 
 
 @pytest.mark.proves("T-L07")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from gateway.web import openapi
 from gateway.web.api import people
+from gateway.web.api.all_routes import ROUTES
+from gateway.web.api.files import BYTES, TYPES
 from tests.web.conftest import Site
 
 DOCUMENT = openapi.describe(people.ROUTES)
@@ -65,6 +68,34 @@ def test_every_operation_says_who_may_and_what_can_go_wrong() -> None:
         assert operation["security"], (method, path)
         assert operation["summary"], (method, path)
         assert {"401", "403", "422"} <= set(operation["responses"]), (method, path)
+
+
+@pytest.mark.proves("R13.1")
+def test_every_answer_is_described_as_it_comes() -> None:
+    """Models as JSON, downloads and streams by their types, and 204 for those alone that answer with nothing."""
+    document = openapi.describe(ROUTES)
+    told = {}
+    for item in ROUTES:
+        responses = document["paths"][item.path][item.method.lower()]["responses"]
+        (done,) = [status for status in responses if status.startswith("2")]
+        told[item.name] = (int(done), tuple(responses[done].get("content", ())))
+        if item.returns is not None:
+            assert told[item.name] == (item.status, ("application/json",)), item.name
+    assert told["get_attachment"] == (200, (*sorted(TYPES), BYTES))
+    assert told["get_message_raw"] == told["get_ledger_raw"] == (200, ("message/rfc822",))
+    assert told["stream_events"] == (200, ("text/event-stream",))
+    handlers = {item.name: inspect.signature(item.handler).return_annotation for item in ROUTES}
+    silent = {name for name, (status, _) in told.items() if status == 204}
+    assert {name for name in silent if handlers[name] != "None"} == {"put_my_password"}  # it carries cookies
+
+
+@pytest.mark.proves("T-N08")
+def test_stale_ticket_is_described() -> None:
+    document = openapi.describe(ROUTES)
+    content = document["paths"]["/api/v1/tickets/{code}"]["patch"]["responses"]["409"]["content"]
+    names = [item["$ref"].rpartition("/")[2] for item in content["application/problem+json"]["schema"]["anyOf"]]
+    assert names == ["ProblemOut", "StaleTicketOut"]
+    assert {"current", "missed", "code"} <= set(document["components"]["schemas"]["StaleTicketOut"]["properties"])
 
 
 @pytest.mark.proves("R13.1")

@@ -15,9 +15,10 @@ from gateway.normalize.filenames import safe_name
 from gateway.normalize.values import Address
 from gateway.outbox import send
 from gateway.outbox.send import Answer, Upload
-from gateway.web.api.schemas import MessageOut, Moment
+from gateway.web.api.schemas import MessageOut, Moment, StaleTicketOut, stale_problem
 from gateway.web.api.schemas_common import Input
 from gateway.web.desk import answers
+from gateway.web.desk.stale import StaleTicket
 from gateway.web.problems import Problem
 from gateway.web.routing import Policy, Reply, Request, route
 
@@ -63,6 +64,7 @@ class AnswerIn(Input):
     tags=("answers",),
     is_idempotent=True,
     max_bytes=MAX_BYTES,
+    conflict=StaleTicketOut,
 )
 async def post_answer(request: Request, body: AnswerIn) -> Reply:
     services = request.services
@@ -81,7 +83,10 @@ async def post_answer(request: Request, body: AnswerIn) -> Reply:
         view = answers.commit(conn, request.by, services.keys, prepared)
         return MessageOut.of(view, view.row["ticket_code"])
 
-    reply = await request.once(effect)
+    try:
+        reply = await request.once(effect)
+    except StaleTicket as error:
+        raise stale_problem(error) from error
     services.live.wake("outbox", "events")
     return reply
 

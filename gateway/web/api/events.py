@@ -23,6 +23,7 @@ class EventsQuery(Input):
     query=EventsQuery,
     summary="What happens, as server-sent events; Last-Event-ID takes up a broken stream",
     tags=("events",),
+    content=("text/event-stream",),
 )
 async def stream_events(request: Request, query: EventsQuery) -> web.StreamResponse:
     feed = Feed(request.services.keys, request.services.db.clock)

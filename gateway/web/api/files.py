@@ -29,6 +29,7 @@ UNPLAIN = re.compile(r"[^ !#$&\'()+,.0-9;=@A-Z\[\]^_`a-z{}~-]")
     policy=Policy(who="agent", action=Action.TICKET_READ),
     summary="The bytes of an attachment, as a download",
     tags=("files",),
+    content=(*sorted(TYPES), BYTES),
 )
 async def get_attachment(request: Request) -> web.Response:
     row = await request.read(files.attachment, request.actor, request.params["id"])

@@ -99,6 +99,7 @@ async def get_ledger_row(request: Request) -> LedgerOut:
     policy=READ_RAW,
     summary="The bytes as they came; reading them is audited",
     tags=("ledger",),
+    content=("message/rfc822",),
 )
 async def get_ledger_raw(request: Request) -> web.Response:
     digest = await request.write(desk.raw_of_ledger, request.by, request.params["id"])

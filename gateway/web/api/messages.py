@@ -50,6 +50,7 @@ async def get_message(request: Request) -> MessageOut:
     policy=READ_RAW,
     summary="The mail as it came or went; reading it is audited",
     tags=("messages",),
+    content=("message/rfc822",),
 )
 async def get_message_raw(request: Request) -> web.Response:
     digest = await request.write(files.raw_of_message, request.by, request.params["id"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 from sqlalchemy import RowMapping
 
 from core.delivery import Status
@@ -18,7 +18,10 @@ from gateway.outbox import verdicts
 from gateway.web.api.schemas_common import Output
 from gateway.web.desk.channels import Tested
 from gateway.web.desk.deliveries import DeliveryReport, RawReport
+from gateway.web.desk.stale import StaleTicket
 from gateway.web.desk.tickets import Hint, MessageView, TicketView
+from gateway.web.openapi import ProblemOut
+from gateway.web.problems import Problem
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
 
@@ -130,6 +133,32 @@ class TicketDetail(TicketOut):
         ]
         hints = [HintOut.of(hint) for hint in view.hints]
         return cls(**_ticket(view.row), people=people, hints=hints, actions=sorted(view.actions))
+
+
+class MissedOut(Output):
+    """Something that happened since the version that the caller saw."""
+
+    at: datetime
+    by: str = Field(description="a colleague's name; empty where nobody of the house did it")
+    what: str = Field(description="in plain words, e.g. `moved it to Sales`")
+
+
+class StaleTicketOut(ProblemOut):
+    """A 409 with the code `stale`: the ticket as it is now, and what was missed, newest first."""
+
+    model_config = ConfigDict(title="StaleTicket")
+
+    current: TicketOut
+    missed: list[MissedOut]
+
+
+def stale_problem(stale: StaleTicket) -> Problem:
+    missed = [MissedOut(at=item.at, by=item.by, what=item.what) for item in stale.missed]
+    more = {
+        "current": TicketOut.of(stale.current).model_dump(mode="json", by_alias=True),
+        "missed": [item.model_dump(mode="json") for item in missed],
+    }
+    return Problem(409, stale.code, str(stale), more=more)
 
 
 class TicketChanged(Output):

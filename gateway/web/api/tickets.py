@@ -7,9 +7,18 @@ from pydantic import Field
 from core.access import Action
 from core.delivery import Status
 from gateway.web.api import keyset
-from gateway.web.api.schemas import SettableStatus, TicketChanged, TicketDetail, TicketOut, TicketStatus
+from gateway.web.api.schemas import (
+    SettableStatus,
+    StaleTicketOut,
+    TicketChanged,
+    TicketDetail,
+    TicketOut,
+    TicketStatus,
+    stale_problem,
+)
 from gateway.web.api.schemas_common import Input, Output, PublicId
 from gateway.web.desk import tickets as desk
+from gateway.web.desk.stale import StaleTicket
 from gateway.web.paging import Page, PageQuery
 from gateway.web.routing import Policy, Request, route
 
@@ -86,10 +95,14 @@ async def get_ticket(request: Request) -> TicketDetail:
     returns=TicketChanged,
     summary="Change a ticket's status, agent, department or subject",
     tags=("tickets",),
+    conflict=StaleTicketOut,
 )
 async def patch_ticket(request: Request, body: TicketIn) -> TicketChanged:
     change = desk.TicketChange(**body.model_dump())
-    row = await request.write(desk.change_ticket, request.by, request.params["code"], change)
+    try:
+        row = await request.write(desk.change_ticket, request.by, request.params["code"], change)
+    except StaleTicket as error:
+        raise stale_problem(error) from error
     request.services.live.wake("events")
     return TicketChanged(ticket=TicketOut.of(row) if row is not None else None)
 

@@ -33,6 +33,7 @@ class AnswerForm(FormInput):
     """``files``: one JSON object each, with name, type and base64 content, put there by the page's script."""
 
     key: Key
+    version: int | None = None  #: of the ticket as the page shows it
     text: str = Field(default="", max_length=MAX_TEXT_CHARS)
     to: str = Field(default="", max_length=20_000)
     cc: str = Field(default="", max_length=20_000)
@@ -64,6 +65,7 @@ async def post_answer(request: Request, form: AnswerForm) -> web.Response:
             files=_files(form.files),
             send_at=_moment(form.send_at, form.utc_offset),
             hold_if_they_write=bool(form.hold),
+            version=form.version,
         )
         prepared = await desk.prepare(services.db, services.blobs, services.keys, request.actor, code, answer)
 

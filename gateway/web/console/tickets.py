@@ -28,6 +28,7 @@ from gateway.web.console.forms import BROWSER, go
 from gateway.web.console.frame import page
 from gateway.web.console.words import sureness, warnings_of
 from gateway.web.desk import tickets as desk
+from gateway.web.desk.stale import Missed, StaleTicket
 from gateway.web.desk.tickets import Hint, MessageView, TicketChange, TicketView
 from gateway.web.problems import Problem, problem_of
 from gateway.web.routing import Policy, Request, route
@@ -99,6 +100,7 @@ async def draw_ticket(
     query: TicketQuery | None = None,
     draft: Draft | None = None,
     problem: Problem | None = None,
+    missed: Sequence[Missed] = (),
 ) -> web.Response:
     query = query or TicketQuery()
     read = await request.read(_read, request.actor, code)
@@ -118,6 +120,7 @@ async def draw_ticket(
         sent_key=query.sent,
         undo=_undo(read.view, request.actor, request.now),
         problem=problem,
+        missed=missed,
         shown_html=query.html,
         frame_size=_frame_size,
         blocked_images=_blocked_images,
@@ -133,7 +136,8 @@ async def refuse(request: Request, code: str, error: CoreError, draft: Draft | N
     problem = problem_of(error)
     if problem is None or problem.status == 404:
         raise error
-    return await draw_ticket(request, code, draft=draft, problem=problem)
+    missed = error.missed if isinstance(error, StaleTicket) else ()
+    return await draw_ticket(request, code, draft=draft, problem=problem, missed=missed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,7 @@ from core.store.database import Database
 from core.store.schema import delivery, message, ticket
 from gateway.outbox import send
 from gateway.outbox.send import Answer, Prepared
+from gateway.web.desk.stale import refuse_stale
 from gateway.web.desk.tickets import MessageView, find, view_of
 
 
@@ -33,11 +34,14 @@ async def prepare(db: Database, blobs: Blobs, keys: Keys, actor: Actor, code: st
 
 
 def commit(conn: Connection, by: By, keys: Keys, prepared: Prepared) -> MessageView:
-    """Promise the answer. Raises Conflict, and NotFound where the ticket went out of sight meanwhile."""
+    """Promise the answer. Raises StaleTicket, and NotFound where the ticket went out of sight meanwhile."""
     # Locked, so that of two answers to one version the second sees the first, and a move waits or is seen.
     conn.execute(sa.select(ticket.c.id).where(ticket.c.id == prepared.ticket_id).with_for_update())
     row = tickets.get(conn, prepared.ticket_id)
     require(by.actor, Action.TICKET_ANSWER, TicketRef(department_id=row["department_id"]))
+    seen = prepared.answer.version
+    if seen not in (None, row["version"]):
+        raise refuse_stale(conn, row["code"], seen or 0)
     message_id = send.commit(conn, keys, prepared, now=by.now)
     view = view_of(conn, by.actor, message_id)
     to = [item["address"] for item in view.deliveries]

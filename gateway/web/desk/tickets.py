@@ -14,9 +14,10 @@ from core import agents, audit, contacts, deliveries, departments, events, messa
 from core.access import SYSTEM, Action, Actor, TicketRef, may, require, sees, visible_departments
 from core.audit import By
 from core.delivery import RollUp, Status, roll_up
-from core.errors import Invalid
+from core.errors import Conflict, Invalid
 from core.store.schema import agent, message, outbox, ticket
 from gateway.web.desk.sight import agent_in_sight, department_in_sight
+from gateway.web.desk.stale import refuse_stale
 
 TICKET_LEFT = "ticket.left"  #: the event by which a department learns that a ticket of theirs went to another one
 MAX_SUBJECT = 500
@@ -135,11 +136,17 @@ def message_view(conn: Connection, actor: Actor, message_id: str) -> MessageView
     return view_of(conn, actor, found["id"])
 
 
+_MESSAGE = (
+    *(column for column in message.c if column.name != "reply_text"),
+    sa.func.coalesce(message.c.reply_text, message.c.text).label("reply_text"),  # NULL: all of the text is new
+)
+
+
 def view_of(conn: Connection, actor: Actor, message_id: int) -> MessageView:
     """Return a message that the actor was found to see, by its inner id."""
     query = (
         sa.select(
-            message,
+            *_MESSAGE,
             agent.c.name.label("agent_name"),
             agent.c.public_id.label("agent_public_id"),
             ticket.c.code.label("ticket_code"),
@@ -164,7 +171,7 @@ def change_ticket(conn: Connection, by: By, code: str, change: TicketChange) -> 
     """Change a ticket; return it, or None where the actor has sent it out of their own sight.
 
     Whoever sees a ticket may send it to any department. An agent who does not see the new department loses the ticket.
-    Raises NotFound, PermissionDenied, Conflict, Invalid.
+    Raises NotFound, PermissionDenied, StaleTicket, Invalid.
     """
     before = find(conn, by.actor, code, Action.TICKET_CHANGE)
     department_id = before["department_id"]
@@ -177,8 +184,13 @@ def change_ticket(conn: Connection, by: By, code: str, change: TicketChange) -> 
         department_id = values["department_id"] = departments.get(conn, SYSTEM, change.department).id
     values |= _chosen_agent(conn, by.actor, before, change.agent, department_id)
     values = {name: value for name, value in values.items() if before[name] != value}
-    if values or change.version not in (None, before["version"]):
-        tickets.change(conn, before, values, version=change.version, actor=by.actor.label, now=by.now)
+    if change.version not in (None, before["version"]):
+        raise refuse_stale(conn, code, change.version or 0)
+    if values:
+        try:
+            tickets.change(conn, before, values, version=change.version, actor=by.actor.label, now=by.now)
+        except Conflict as error:  # since it was read, a moment ago
+            raise refuse_stale(conn, code, before["version"]) from error
     if values:
         after = tickets.by_code(conn, code, None)
         shown = [_SHOWN.get(name, name) for name in values]
