@@ -74,6 +74,7 @@ _STYLES: Final = _set(
     "color background-color font font-family font-size font-style font-weight font-variant text-align "
     "text-decoration text-indent text-transform line-height letter-spacing word-spacing white-space "
     "vertical-align direction unicode-bidi border border-top border-right border-bottom border-left "
+    "border-top-style border-top-width border-top-color "
     "border-color border-style border-width border-collapse border-spacing border-radius margin margin-top "
     "margin-right margin-bottom margin-left padding padding-top padding-right padding-bottom padding-left "
     "width max-width min-width height max-height list-style-type table-layout word-break overflow-wrap"

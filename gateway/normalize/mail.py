@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import html as entities
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_tz
@@ -46,6 +47,7 @@ _NOT_LINE_ENDS: Final = bytes(set(range(256)) - {0x0A, 0x0D})
 _MSG_ID: Final = re.compile(r"<([^<>]{1,998})>")
 _CID: Final = re.compile(r'src="cid:([^"]{1,500})"')
 _PART_LINE: Final = re.compile(r"content-[a-z-]{2,40}:", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"\w+")
 _WORD: Final = re.compile(r"\w{5,30}")
 _MARKUP: Final = re.compile(r"\s*<(?:!doctype html|html|body|head)\b", re.IGNORECASE)
 _STUB: Final = re.compile(
@@ -121,6 +123,8 @@ def _read(
         spoken = _Words(left, None, is_text_from_html=False)
         noted["structure-broken"] = None
     reply, reply_html = _read_reply(spoken, parent_text)
+    if reply.text == spoken.text:
+        reply = replace(reply, text=spoken.text)  # one string: it goes through the parser's pipe once
     said = _read_fields(head)(
         text=spoken.text,
         html=spoken.safe_html,
@@ -220,7 +224,17 @@ def _read_reply(spoken: _Words, parent_text: str | None) -> tuple[Reply, str | N
         return of_text, split.new_html
     parts = (split.new_html, split.quoted_html, split.signature_html)
     text, quoted, signature = (html.to_text(part) if part else "" for part in parts)
-    return Reply(text=text, quoted=quoted, signature=signature) if quoted else of_text, split.new_html
+    if not quoted:
+        return of_text, split.new_html
+    if _lacks_words(spoken.text, (text, quoted, signature)):  # the views differ: no word of the plain one may go
+        return quotes.split_text(spoken.text, quoted), split.new_html
+    return Reply(text=text, quoted=quoted, signature=signature), split.new_html
+
+
+def _lacks_words(text: str, parts: tuple[str, ...]) -> bool:
+    words = Counter(_TOKEN.findall(text))
+    words.subtract(_TOKEN.findall("\n".join(parts)))
+    return any(count > 0 for count in words.values())
 
 
 def _later(_html: str) -> str:

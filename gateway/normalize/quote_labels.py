@@ -44,11 +44,13 @@ def label_lines(lines: Sequence[str], *, parent: str | None = None, marks: Seque
     marked = [bool(line) and _PREFIX.match(line) is not None for line in seen]
     if marks:
         marked = [is_marked or mark in (">", QUOTED) for is_marked, mark in zip(marked, marks, strict=True)]
+    if True in marked:
+        _mend_marks(seen, blank, marked)
     known = ql.Lines(text=seen, blank=blank, marked=marked, following=_next_filled(blank))
     labels = [NEW] * len(lines)
     _label_cuts(known, labels)
     if True in marked:
-        _label_runs(seen, blank, marked, labels, parent)
+        _label_runs(known, labels, parent)
     for at, mark in enumerate(marks or ()):
         if mark == QUOTED and labels[at] == NEW:
             labels[at] = QUOTED
@@ -64,6 +66,24 @@ def label_lines(lines: Sequence[str], *, parent: str | None = None, marks: Seque
         if blank[at]:
             labels[at] = labels[at - 1]
     return labels
+
+
+def _mend_marks(seen: Sequence[str], blank: Sequence[bool], marked: list[bool]) -> None:
+    """Undo what wrapping did to the marks: an address cut before its ``>``, a link cut inside a quote."""
+    for at in range(1, len(seen) - 1):
+        above = seen[at - 1]
+        if marked[at]:
+            is_cut = not marked[at - 1] and len(seen[at]) < 40 and seen[at].startswith(">") and seen[at][-1:] in ":："
+            if is_cut and (_is_open(above, "<", ">") or (at > 1 and _is_open(seen[at - 2], "<", ">") and "@" in above)):
+                marked[at] = False
+        elif marked[at - 1] and marked[at + 1] and not blank[at]:
+            is_link = "://" in above and (_is_open(above, "(", ")") or _is_open(above[2:], "<", ">"))
+            if is_link and (")" in seen[at] or ">" in seen[at]):
+                marked[at] = True
+
+
+def _is_open(line: str, opening: str, closing: str) -> bool:
+    return line.rfind(opening) > line.rfind(closing)
 
 
 def _next_filled(blank: Sequence[bool]) -> list[int]:
@@ -159,7 +179,13 @@ def _with_rule_above(lines: ql.Lines, begin: int, free: int) -> int:
     at = begin - 1
     while at >= free and begin - at <= 3 and lines.blank[at]:
         at -= 1
-    return at if at >= free and (ql.is_rule(lines.text[at]) or ql.is_separator(lines.text[at])) else begin
+    if at < free:
+        return begin
+    line = lines.text[at]
+    if ql.is_rule(line) or ql.is_separator(line):
+        return at
+    is_block = not lines.marked[begin] and lines.label(begin) is not None
+    return at if is_block and (ql.is_short_rule(line) or ql.is_bare_separator(line)) else begin
 
 
 def _adopt_odd_prefix(lines: ql.Lines, start: int) -> bool:
@@ -172,10 +198,9 @@ def _adopt_odd_prefix(lines: ql.Lines, start: int) -> bool:
     return True
 
 
-def _label_runs(
-    seen: Sequence[str], blank: Sequence[bool], marked: Sequence[bool], labels: list[str], parent: str | None
-) -> None:
+def _label_runs(lines: ql.Lines, labels: list[str], parent: str | None) -> None:
     """Label the runs of ``>`` lines that nothing introduces: quotes, unless they look like a prompt or code."""
+    seen, blank, marked = lines.text, lines.blank, lines.marked
     first_quote = labels.index(QUOTED) if QUOTED in labels else len(labels)
     ours = frozenset(_shingles(_WORD.findall(parent.casefold()))) if parent else frozenset()
     total, at = len(seen), 0
@@ -187,11 +212,25 @@ def _label_runs(
         while at < total and (marked[at] or blank[at]):
             at += 1
         run = [i for i in range(start, at) if marked[i]]
-        if first_quote < start or _is_quote_run(
-            [_ALL_PREFIXES.sub("", seen[i]) for i in run], [seen[i] for i in run], ours
+        if (
+            first_quote < start
+            or _is_quote_run([_ALL_PREFIXES.sub("", seen[i]) for i in run], [seen[i] for i in run], ours)
+            or _introduces_itself(lines, next((i for i in run if not blank[i]), start))
         ):
             for i in range(start, run[-1] + 1):
                 labels[i] = QUOTED
+
+
+def _introduces_itself(lines: ql.Lines, start: int) -> bool:
+    """Whether a block quote of HTML begins with an attribution, a separator or a header block inside it."""
+    if ql.is_separator(lines.text[start]):
+        return True
+    for at in range(start, min(start + 3, len(lines))):
+        if lines.blank[at] or not lines.marked[at]:
+            break
+        if ql.may_end_attribution(lines.text[at], is_quote_next=False):
+            return ql.find_attribution(lines, at, first=start, is_quote_next=False) == start
+    return lines.label(start) is not None and ql.header_block_end(lines, start, is_announced=False) is not None
 
 
 def _is_quote_run(contents: Sequence[str], raw: Sequence[str], ours: frozenset[tuple[str, ...]]) -> bool:

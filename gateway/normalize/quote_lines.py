@@ -29,16 +29,23 @@ _TIME = re.compile(r"(?<!\d)\d{1,2}[:.h٫]\d{2}(?!\d)|\d[時点點시]|\d Uhr")
 _WORD = re.compile(r"[^\W\d_]+(?:\([^\W\d_]{1,3}\))?")
 _DIGITS = str.maketrans({chr(base + n): str(n) for base in (0x660, 0x6F0, 0x966, 0xE50, 0xFF10) for n in range(10)})
 _UNUSUAL = re.compile(f"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad{''.join(map(chr, _DIGITS))}]")
+_FRAMED_ADDRESS = re.compile(r"[<(\[][^\s<>()\[\]]{1,80}@[^\s<>()\[\]]{2,200}[>)\]]")
 #: How those begin in UTF-8. Looking for a byte is many times as fast as for a class of characters.
 _UNUSUAL_BYTES = (b"\xd9", b"\xdb", b"\xe0", b"\xe2", b"\xef")
 _COLON_END = re.compile(r"(?:[:：﹕]|:\)?)[\s*_\"”»>]{0,4}$")
 _RULE = re.compile(r"^\s{0,4}(?:[_‗]{5,}|[-‐–—─━]{8,}|={8,}|\*{8,})\s*$")
+#: The same where a header block stands right under it: Markdown's rules, too.
+_SHORT_RULE = re.compile(r"^\s{0,4}(?:[-‐–—─━]{3,}|_{3,}|={3,}|\*(?: ?\*){2,})\s*$")
+_ZONED_TIME = re.compile(r"\d{1,2}:\d\d(?::\d\d)? ?(?:[+-]\d{4}|GMT|UTC)")
 _LABEL = re.compile(r"^[\s*_>|]{0,8}([^:：\d@/]{1,30}?)[\s*_]{0,4}[:：][\s*_]{0,6}(.*)$")
+_INNER_LABEL = re.compile(r"\s([^\W\d]{2,14})\s?:")
 _BAR = re.compile(r"^ {0,2}\|(?: |$)")
 _INITIALS = re.compile(r"^ {0,3}[A-Za-z]{1,4}>")
 _DELIMITER = re.compile(r"^(?:--|—|– –|-- ?\xa0?)[ \xa0\t]*$")
 _VERB_PART = re.compile("|".join(map(re.escape, quote_words.VERB_PARTS)))
-_LINK = re.compile(r"<[^<>]{0,300}>|\(https?:[^()\s]{0,300}\)|\[https?:[^\[\]\s]{0,300}\]|https?://\S{1,300}")
+_LINK = re.compile(
+    r"<(?:https?:|mailto:|www\.)[^<>]{0,300}>|\(https?:[^()\s]{0,300}\)|\[https?:[^\[\]\s]{0,300}\]|https?://\S{1,300}"
+)
 
 
 @dataclass(slots=True)
@@ -206,7 +213,39 @@ def _is_possible(mask: int, *, has_colon: bool, is_quote_next: bool) -> bool:
     if is_quote_next:
         return True
     strength = mask.bit_count()
-    return strength == 4 or (has_colon and (strength == 3 or bool(mask & VERB and strength >= 2)))
+    return strength == 4 or (has_colon and (strength == 3 or bool(mask & VERB)))
+
+
+def unglue(line: str, *, rest: str) -> Sequence[str]:
+    """Return the line, broken before an attribution and around a separator that stand behind other words in it.
+
+    Some phones and converters drop the line break: "Thanks! On Mon, 4 May 2020 Jane <jane@x.test> wrote:". ``rest``
+    is the next line if the attribution may go on there.
+    """
+    if len(line) > MAX_LINE or _PREFIXED.match(line):
+        return (line,)
+    if "-----" in line[1:] and not rest:
+        found = _GLUED_SEPARATOR.search(line)
+        if found and _fold(found[2].strip()) in quote_words.SEPARATORS:
+            pieces = (found[1].rstrip(), line[found.end(1) : found.end()], line[found.end() :])
+            return [piece for piece in pieces if piece.strip()]
+    if not ends_with_colon(rest or line):
+        return (line,)
+    for start in _GLUED_OPENER.finditer(line):
+        tail = f"{line[start.end() :]} {rest}".strip()
+        mask = signs(tail)
+        if mask & VERB and mask & DATED and _is_attribution(tail, mask, has_colon=True, is_quote_next=False):
+            return (line[: start.start()], line[start.start() :].lstrip())
+    return (line,)
+
+
+_PREFIXED = re.compile(r"[ \t\xa0]{0,8}[>|]")
+_GLUED_SEPARATOR = re.compile(r"^((?:[^-]|-(?!----)){0,300})-{5,}([^-]{4,60})-{5,}")
+#: An opener in upper case that a date follows, behind a word or its punctuation: " On Wed, Apr 4", "--- Am 4."
+_GLUED_OPENER = re.compile(
+    r"(?<=[^\s<>|\"'(\[*_-])(?:[ \t]+|[ \t]*-{2,}[ \t]*)"
+    r"(?=(?:On|Am|Le|El|Il|Em|Op|Den|Dne|Dnia|W dniu|Pe|Dana|Vào) (?:[^\W\d]{2,12}[.,]{0,2} ){0,2}\d)"
+)
 
 
 def _begins(line: str) -> bool:
@@ -229,6 +268,8 @@ def _is_attribution(line: str, mask: int, *, has_colon: bool, is_quote_next: boo
     has_verb, has_address = bool(mask & VERB), bool(mask & ADDRESS)
     has_date, has_time = bool(mask & DATED), bool(mask & TIMED)
     strength = mask.bit_count()
+    if has_verb and has_colon and len(words) <= 8 and line.startswith("--") and line.rstrip().endswith("--"):
+        return True  # Android's mail program: "---- Jane Doe wrote ----"
     is_personal = _is_personal(words)
     if is_quote_next:
         if is_personal and not (has_date or has_time):
@@ -239,17 +280,36 @@ def _is_attribution(line: str, mask: int, *, has_colon: bool, is_quote_next: boo
                 or (has_address and len(words) <= 14)
                 or (has_date and has_time and len(words) <= 12)
             )
+        if has_address and has_date and not has_verb:
+            return len(words) <= 10 and _begins(line)  # "2013/10/2 Jane Doe <jane@x.test>"
         return (has_verb and strength >= 2 and len(words) <= 25) or strength == 4
-    if is_personal or (has_verb and not has_address and _runs_on(line)):
+    if is_personal and has_colon and has_address and words[:2] == ["in", "message"]:
+        return True
+    if is_personal:
+        # "At 6/16/2016 08:32 PM, you wrote:" is Eudora's
+        return has_colon and strength == 3 and not has_address and words[-2:] == ["you", "wrote"] and len(words) <= 6
+    if has_verb and not has_address and _runs_on(line):
         return False
     if not has_colon:
         return len(words) <= 25 and _begins(line) and not line.rstrip().endswith((".", "?", "!"))
     if not has_verb:
-        return strength == 3 and len(words) <= 16
+        # nothing says that it is a mail, so it must look like one: "Mon, 4 May 2020, 10:21, Jane <jane@x.test>:"
+        is_begun = _begins(line)
+        is_framed = (is_begun and len(words) >= 2) or _FRAMED_ADDRESS.search(line) is not None
+        return strength == 3 and len(words) <= 16 and is_framed and _count_prose(line) <= (2 if is_begun else 0)
     return (
         (has_date and (has_time or has_address or _begins(line)))
         or (has_time and has_address)
         or (has_address and len(words) <= 8)
+    )
+
+
+def _count_prose(line: str) -> int:
+    """How many words are neither names nor months nor what usually joins these."""
+    return sum(
+        1
+        for word in _WORD.findall(_ADDRESS.sub(" ", line))
+        if len(word) > 2 and word.islower() and word.isascii() and word not in quote_words.JOINERS
     )
 
 
@@ -276,7 +336,7 @@ def header_label(line: str) -> tuple[str, str] | None:
     match = _LABEL.match(line)
     if match is None:
         return None
-    kind = quote_words.LABELS.get(match[1].strip(" \t\xa0*_\"'").casefold())
+    kind = quote_words.LABELS.get(match[1].strip(" \t\xa0*_\"'").casefold().replace("\u3000", ""))
     return (kind, match[2].strip(" \t\xa0*_")) if kind else None
 
 
@@ -293,6 +353,10 @@ def header_block_end(lines: Lines, start: int, *, is_announced: bool) -> int | N
         label = lines.label(at)
         if label is not None:
             kinds.setdefault(label[0], label[1])
+            if is_announced:
+                for other in _INNER_LABEL.findall(label[1]):  # converters put a block on one line
+                    if kind := quote_words.LABELS.get(other.casefold()):
+                        kinds.setdefault(kind, label[1])
             last, blanks, strays = at, 0, 0
         elif lines.blank[at]:
             blanks += 1
@@ -316,7 +380,8 @@ def _has_all(kinds: dict[str, str]) -> bool:
 def _is_block(kinds: dict[str, str], *, is_announced: bool) -> bool:
     main = [kind for kind in (FROM, DATE, TO, SUBJECT) if kind in kinds]
     if FROM not in kinds or len(main) < 2:
-        return False
+        # "Date: Wed, 16 May 2012 00:15:02 -0600" and "To: …" are a mail's; a form has no time zone
+        return TO in kinds and "@" in kinds[TO] and _ZONED_TIME.search(kinds.get(DATE, "")) is not None
     if is_announced:
         return True
     has_address = "@" in kinds[FROM] or "@" in kinds.get(TO, "")
@@ -336,7 +401,7 @@ def is_separator(line: str) -> bool:
     text = line.strip(" \t\xa0*>")
     if not text or len(line) > 120:
         return False
-    if text[-1] in ":：" and text.casefold().rstrip(":： \xa0") in quote_words.FORWARD_LINES:
+    if text[-1] in ":：" and _fold(text).rstrip(":： \xa0") in quote_words.FORWARD_LINES:
         return True
     phrase, is_closed = _between_dashes(text)
     if phrase in quote_words.SEPARATORS:
@@ -362,7 +427,16 @@ def _between_dashes(text: str) -> tuple[str, bool]:
         return "", False
     tail = text.rstrip(" \t\xa0:：")
     inner = tail.rstrip(_DASH_CHARS)
-    return inner.strip(_DASH_CHARS + " \t\xa0:：").casefold(), len(tail) - len(inner) >= 2
+    return _fold(inner.strip(_DASH_CHARS + " \t\xa0:：")), len(tail) - len(inner) >= 2
+
+
+def _fold(text: str) -> str:
+    return text.replace("İ", "i").casefold()  # Python folds the Turkish letter into two characters
+
+
+def is_bare_separator(line: str) -> bool:
+    """ "Reply message" without dashes: a separator only right above a header block."""
+    return len(line) < 60 and _fold(line.strip(" \t\xa0*_:")) in quote_words.SEPARATORS
 
 
 def is_dashed(line: str) -> bool:
@@ -375,6 +449,10 @@ def is_dashed(line: str) -> bool:
 
 def is_rule(line: str) -> bool:
     return _RULE.match(line) is not None
+
+
+def is_short_rule(line: str) -> bool:
+    return len(line) < 120 and _SHORT_RULE.match(line) is not None
 
 
 def is_reply_marker(line: str) -> bool:
@@ -431,6 +509,9 @@ def is_mobile_signature(line: str) -> bool:
     is_sent_first, is_sent_last = words[0] in quote_words.SENT_WORDS, words[-1] in quote_words.SENT_WORDS
     if not (has_part or is_sent_first or is_sent_last):
         return False
+    is_fetched = is_sent_first and words[0] in quote_words.FETCH_WORDS and not has_part
+    if is_fetched and quote_words.FETCH_FOR.isdisjoint(words[1:5]) and _LINK.search(line) is None:
+        return False
     # "Sent from my desk, is much easier than my mobile phone": the thing is named at once or not at all
     if not any(device in text.partition(",")[0] for device in quote_words.DEVICES):
         return False
@@ -439,7 +520,7 @@ def is_mobile_signature(line: str) -> bool:
     if any(word in ("i", "ich", "je", "we") for word in words):
         return False
     if is_sent_first and words[-1] not in _PROSE_ENDS:
-        return len(words) <= 8 or "," in text or "sent from" in text or "gesendet" in text
+        return len(words) <= 8 or any(sign in text for sign in (",", "sent from", "from my", "gesendet"))
     return len(words) <= 9 and is_sent_last and re.split("['’]", words[0])[0] in _BACKWARD_STARTS
 
 
@@ -458,7 +539,7 @@ def _may_be_mobile(line: str) -> bool:
 
 
 _PUNCTUATION = ".,;:!\"'()"
-_EDGES = " *_-–—.·|[]()" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_EDGES = " *_-–—.·|[]()<>" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _SENT_PART_BEGINS = re.compile(f"[{''.join(part[0] for part in quote_words.SENT_PARTS)}]")
 
 
@@ -476,5 +557,5 @@ _PROSE_ENDS = frozenset(
 #: Languages that put the verb last: "Von meinem iPhone gesendet", "iPhone'umdan gönderildi".
 _BACKWARD_STARTS = quote_words.words("""
 von diese dieser meinem mit iphone ipad samsung galaxy android outlook mail yahoo gmail bu dan van vanaf huawei
-xiaomi windows cep telefonumdan az ipademről iphone-omról iphoneomról androidos mano από
+xiaomi windows ios cep telefonumdan az ipademről iphone-omról iphoneomról androidos mano από
 """)

@@ -20,11 +20,11 @@ def _phrases(text: str) -> frozenset[str]:
 VERBS = words("""
 wrote writes schrieb schrieben schreibt geschrieben écrit ecrit écrivit écrivait escribió escribio escribe escrito
 scritto scrive scrisse escreveu escreve escrita schreef schrijft geschreven skrev skriver skreiv skrifaði reit
-kirjoitti kirjoittaa napisał napisała napisal napisala pisze napsal napsala píše pise napísal napísala írta irta írja
+kirjoitti kirjoittaa napisana napisał napisała napisal napisala pisze napsal napsala píše pise napísal napísala írta irta írja
 scris scrie написа пише пишет писал писала написал написала пишут написав писав пишэ rašė rase parašė rakstīja
 rakstija raksta rakstījis kirjutas kirjutab napisao napisala piše pišu написао написала έγραψε εγραψε γράφει yazdı
 yazdi yazmış viết كتب كتبت يكتب נכתב כתב כתבה כותב menulis tulis menuliskan escrit escriure escriví idatzi scríobh
-ysgrifennodd shkroi напісаў напіша пиша نوشت لکھا लिखा написва skribis sulat sinulat skrifar zitat quoting quotando
+ysgrifennodd shkroi citando citazione spake missatge напісаў напіша пиша نوشت لکھا लिखा написва skribis sulat sinulat skrifar zitat quoting quotando
 """)
 
 #: The same for scripts that do not put spaces between words.
@@ -38,7 +38,7 @@ VERB_PARTS = (
 OPENERS = words("""
 on at am um le el il em a op den på paa dne dňa w u в во на у о dana dnia data ve στις την τις σε pe la på vào lúc
 เมื่อ ב ביום בתאריך في بتاريخ pada tanggal 在 于 於 i in zitat quoting kl datum date fecha päivämäärä kuupäeval gada
-den: ti dia em: os às ke ond ve: noong quotando citando citazione citat citace 2024年 le: li nr år am: on:
+den: ti dia em: os às ke ond ve: noong quotando citando citazione citat citace 2024年 le: li nr år am: on: missatge
 """)
 
 #: "I wrote" and the like: a person speaking, not a client.
@@ -52,6 +52,8 @@ PRONOUN_PAIRS = frozenset({
     ("schreef", "ik"), ("heb", "geschreven"), ("jag", "skrev"), ("skrev", "jag"), ("jeg", "skrev"),
     ("skrev", "jeg"), ("du", "skrev"), ("skrev", "du"), ("я", "написал"), ("я", "написала"), ("я", "писал"),
     ("я", "писала"), ("мы", "писали"), ("вы", "писали"), ("вы", "написали"), ("ты", "писал"), ("am", "scris"),
+    ("wrote", "me"), ("wrote", "us"), ("schrieb", "mir"), ("schrieb", "uns"), ("me", "escribió"), ("nos", "escribió"),
+    ("schreef", "mij"), ("schreef", "ons"), ("мне", "написал"), ("мне", "написала"), ("mi", "ha"), ("ci", "ha"),
     ("ați", "scris"), ("já", "napsal"), ("sem", "napisal"), ("sam", "napisao"), ("sam", "napisala"),
 })  # fmt: skip
 
@@ -66,13 +68,14 @@ FROM, DATE, TO, SUBJECT, OTHER = "from", "date", "to", "subject", "other"
 
 _LABELS = {
     FROM: """from, von, de, da, van, från, fra, lähettäjä, od, feladó, de la, expéditeur, от, від, nuo, no, saatja,
+        šalje, expeditorul, від кого,
         kellelt, από, kimden, gönderen, 发件人, 寄件者, 寄件人, 發件人, 差出人, 送信者, 送信元, 보낸 사람, 보낸사람, 발신,
         발신자, từ, người gửi, จาก, ผู้ส่ง, מאת, من, المرسل, dari, pengirim, remitente, mittente, afzender, avsändare,
         absender, sender, remetente, nadawca, odesílatel, odosielateľ, отправитель, відправник, expeditor, изпращач,
         siuntėjas, sūtītājs, pošiljatelj, pošiljalac, пошиљалац, шаље, од, frá, de:, αποστολέας, az, نویسنده, از""",
     DATE: """sent, date, gesendet, datum, envoyé, envoyé le, date d'envoi, enviado, enviado el, fecha, enviada em,
         enviado em, enviada, data, inviato, data invio, verzonden, verzonden op, skickat, sendt, dato, lähetetty,
-        päiväys, päivämäärä, wysłano, data wysłania, odesláno, odoslané, dátum, elküldve, küldve, trimis, trimis la,
+        päiväys, päivämäärä, wysłano, data wysłania, odesláno, odoslané, dátum, elküldve, küldve, trimis, trimis la, dată,
         изпратено, дата, отправлено, дата отправки, надіслано, дата надсилання, išsiųsta, siųsta, data:, nosūtīts,
         datums, saadetud, kuupäev, saatmisaeg, poslano, poslato, послато, датум, στάλθηκε, ημερομηνία, αποστολή,
         gönderildi, gönderme tarihi, gönderilme tarihi, tarih, 发送时间, 发送日期, 日期, 寄件日期, 傳送時間, 傳送日期, 時間, 时间,
@@ -82,11 +85,11 @@ _LABELS = {
     TO: """to, an, à, a, para, aan, till, til, vastaanottaja, do, komu, pre, címzett, către, catre, destinataire, до,
         кому, kam, kellele, saaja, adresaat, za, prima, primatelj, προς, kime, alıcı, 收件人, 收件者, 宛先, 受信者, 送信先,
         받는 사람, 받는사람, 수신, 수신자, đến, tới, người nhận, ถึง, ผู้รับ, אל, לנמענים, إلى, الى, المستلم, kepada, ke, untuk,
-        destinatario, destinatário, ontvanger, mottagare, empfänger, odbiorca, adresat, příjemce, príjemca,
+        destinatario, destinatário, destinatarul, pour, ontvanger, mottagare, empfänger, odbiorca, adresat, příjemce, príjemca,
         получатель, одержувач, destinatar, получател, gavėjas, saņēmējs, prejemnik, primalac, прима, за, παραλήπτης,
         per, a:, til:""",
     SUBJECT: """subject, betreff, objet, asunto, oggetto, assunto, onderwerp, ämne, emne, aihe, otsikko, temat, předmět,
-        predmet, tárgy, subiect, относно, тема, tema, temats, teema, zadeva, naslov, θέμα, konu, 主题, 主旨, 主題, 标题,
+        predmet, tárgy, subiect, subiectul, относно, тема, tema, temats, teema, zadeva, naslov, θέμα, konu, 主题, 主旨, 主題, 标题,
         標題, 件名, 題名, 표제, 제목, chủ đề, tiêu đề, เรื่อง, หัวเรื่อง, נושא, הנדון, الموضوع, موضوع, subjek, perihal, judul, efni,
         assumpte, betr, betrifft, sujet, argomento, предмет, наслов, gaia""",
     OTHER: """cc, bcc, kopie, kopia, kopi, kopio, copie, copia, cópia, másolat, копия, копія, копие, cci, cco, ccn, bkk,
@@ -105,7 +108,7 @@ for _kind, _text in _LABELS.items():
 
 #: What stands between dashes over the message that is answered or forwarded.
 SEPARATORS = _phrases("""
-original message, original mail, original email, original e-mail, originale nachricht, ursprüngliche nachricht
+reply message, antwort nachricht, antwortnachricht, original message, original mail, original email, original e-mail, originale nachricht, ursprüngliche nachricht
 ursprüngliche mail, ursprüngliche e-mail, original-nachricht, originalnachricht, originalmail, urspr. nachricht
 original nachricht, message d'origine, message d’origine, message original, message initial, mail original, courriel original
 mensaje original, correo original, mensagem original, messaggio originale, messaggio originario, messaggio d'origine
@@ -142,7 +145,10 @@ début du message transféré, début du message réexpédié, inicio del mensaj
 inizio messaggio inoltrato, início da mensagem encaminhada, início da mensagem reencaminhada, begin doorgestuurd bericht
 vidarebefordrat brev, vidarebefordrat mejl, start på videresendt besked, videresendt besked, start på videresendt melding
 välitetty viesti alkaa, początek przekazywanej wiadomości, začátek přeposílané zprávy, továbbított levél kezdete
-începutul mesajului redirecționat, начало переадресованного сообщения, початок листа, що пересилається
+începutul mesajului redirecționat, začátek přesměrované zprávy, začiatok preposlanej správy, začiatok presmerovanej správy
+započni proslijeđenu poruku, početak proslijeđene poruke, începe mesajul redirecționat, videresendt melding
+begynnelse på videresendt melding, ileti başlangıcı, inici del missatge reenviat, videresendt e-mail
+начало переадресованного сообщения, початок листа, що пересилається
 αρχή προωθημένου μηνύματος, iletilmiş mesajın başı, 以下是转发的邮件, 开始转发的邮件, 開始轉寄郵件, 転送されたメッセージ
 전달된 메시지, bắt đầu tin nhắn được chuyển tiếp, เริ่มข้อความที่ส่งต่อ, תחילת ההודעה שהועברה, بداية الرسالة المحولة, mulai pesan terusan
 """)
@@ -171,7 +177,7 @@ nosūtīts sūtīts saadetud poslano poslato послато στάλθηκε ε�
 נשלח أُرسلت أرسلت مرسل مُرسل dikirim enviat envoyée enviados từ đã napisano diese von lähetin verschickt get holen
 téléchargez télécharger obtener obtén descargar scarica ottieni baixar baixe obter obtenha download skaffa hämta hent
 få hanki pobierz získat získajte obțineți скачать получить descarcă lataa εξερευνήστε λήψη indir edinin dapatkan tải
-posted versendet postato composed written typed absent diproses przesłano envoyé: sent: скачайте отримати send mailed
+posted provenance αποστολή versendet postato composed written typed absent diproses przesłano envoyé: sent: скачайте отримати send mailed
 """)
 
 SENT_PARTS = ("发自", "發自", "寄自", "来自我", "來自我", "传送自", "傳送自", "发送自", "从我的", "從我的", "から送信", "から送付", "에서 보냄",
@@ -180,12 +186,23 @@ SENT_PARTS = ("发自", "發自", "寄自", "来自我", "來自我", "传送自
 #: What such a line names: lower case, matched as part of the line.
 DEVICES = (
     "iphon", "ipad", "ipod", "ios", "apple watch", "samsung", "galaxy", "android", "blackberry", "huawei", "xiaomi",
-    "redmi", "oneplus", "oppo", "vivo", "nokia", "motorola", "pixel", "windows phone", "windows 10", "windows 11",
-    "mail for windows", "mail für windows", "smartphone", "mobile device", "mobile phone", "mobilgerät",
+    "redmi", "oneplus", "oppo", "vivo", "nokia", "motorola", "pixel", "windows phone", "windows 8", "windows 10", "windows 11", "windows mail",
+    "for windows", "für windows", "pour windows", "para windows", "per windows", "voor windows", "til windows",
+    "för windows", "pro windows", "dla systemu windows", "для windows", "alcatel", "verizon", "t-mobile", "sprint", "smartphone", "mobile device", "mobile phone", "mobilgerät",
     "handy", "telefon", "teléfono", "móvil", "mobil", "cellulare", "mobiel", "outlook", "yahoo", "proton", "tutanota",
     "tuta", "k-9", "k9", "gmx", "web.de", "gmail", "aol", "thunderbird", "spark", "airmail", "mailspring", "fairemail",
     "bluemail", "blue mail", "mymail", "mail.ru", "yandex", "яндекс", "телефона", "телефон", "superhuman", "hey.com",
     "icloud", "canary", "edison", "newton", "zoho", "zimbra", "mailbird", "em client", "mac", "htc", "lg ", "sony",
-    "xperia", "lumia", "手机", "手機", "邮箱", "mobilní", "puhelim", "nine", "my phone", "mon mobile", "mon portable",
+    "xperia", "lumia", "手机", "手機", "邮箱", "mobilní", "puhelim", "nine", "my phone", "a phone", "my cell", "cell phone", "sparrow", "acompli", "fastmail", "mailbox", "mon mobile", "mon portable",
     "orange", "laposte", "seznam", "libero", "posteo", "mailo", "front", "typeapp", "aqua mail", "aquamail", "tablet",
 )  # fmt: skip
+
+#: The words of SENT_WORDS that ask to fetch a program; they need one of ``FETCH_FOR`` or a link to be a signature.
+FETCH_WORDS = words("""
+get holen téléchargez télécharger obtener obtén descargar scarica ottieni baixar baixe obter obtenha download skaffa
+hämta hent få hanki pobierz získat získajte obțineți скачать получить descarcă lataa λήψη indir edinin dapatkan tải
+скачайте отримати
+""")
+FETCH_FOR = words("""
+for para pour für per voor til för på dla pro pre для за pentru για için untuk cho
+""")

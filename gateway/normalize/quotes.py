@@ -12,8 +12,12 @@ from itertools import groupby
 
 from gateway.normalize import charset
 from gateway.normalize.quote_labels import NEW, QUOTED, SIGNATURE, label_lines
+from gateway.normalize.quote_lines import unglue
 from gateway.normalize.quotes_html import HtmlSplit, split_html
 from gateway.normalize.values import Reply
+
+#: With what a line ends that may be the end of an attribution.
+_GLUE_ENDS = frozenset(":： -")
 
 __all__ = ["HtmlSplit", "split_html", "split_text"]
 
@@ -24,9 +28,24 @@ def split_text(text: str, parent: str | None = None) -> Reply:
     ``text`` is decoded, format=flowed undone; any line ending. ``parent`` is the text of the message it answers
     if that one is ours: lines that stand in it are quoted even without a mark. Raises nothing.
     """
-    lines = charset.with_line_feeds(text).split("\n")
+    lines = _without_glue(charset.with_line_feeds(text).split("\n"))
     texts = _gather(lines, label_lines(lines, parent=parent))
     return Reply(text=texts[NEW], quoted=texts[QUOTED], signature=texts[SIGNATURE])
+
+
+def _without_glue(lines: list[str]) -> list[str]:
+    """Break lines in which new words and what introduces a quote stand together."""
+    broken: dict[int, Sequence[str]] = {}
+    for at, line in enumerate(lines):
+        if line[-1:] in _GLUE_ENDS or "-----" in line:
+            for start, end in ((at, at + 1), (at - 1, at + 1)):
+                pieces = unglue(lines[start], rest="".join(lines[start + 1 : end])) if start >= 0 else ()
+                if len(pieces) > 1:
+                    broken[start] = pieces
+                    break
+    if not broken:
+        return lines
+    return [piece for at, line in enumerate(lines) for piece in broken.get(at, (line,))]
 
 
 def _gather(lines: Sequence[str], labels: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 The document is read once into lines, each with a mark (inside Gmail's quote, inside a cited block, signature …).
 ``quote_labels`` labels the lines, and the tree is written out three times over, each time with the leaves of one
 label and the elements around them. So every word comes out exactly once, and answers between quotes stay in order.
-A plain ``<blockquote>`` that no attribution introduces is the writer's own.
+A plain ``<blockquote>`` that no attribution introduces is the writer's own; so is Gmail's outside its container,
+for its button "quote" makes that one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _SOFT, _TO_END = ">", "end"
 
 #: Elements that hold nothing but what was quoted.
 _QUOTES: Final = (
-    "blockquote[type=cite], blockquote.gmail_quote, blockquote.protonmail_quote, blockquote.cite,"
+    "blockquote[type=cite], blockquote.protonmail_quote, blockquote.cite, .gmail_quote blockquote.gmail_quote,"
+    ".gmail_quote_container blockquote.gmail_quote, .gmail_extra blockquote.gmail_quote,"
+    ".gmail_attr ~ blockquote.gmail_quote,"
     "blockquote.tutanota_quote, blockquote#isReplyContent, blockquote#isForwardContent, div#isForwardContent,"
     ".moz-cite-prefix, .moz-forward-container, .moz-email-headers-table, .gmail_attr, .yahoo_quoted,"
     'div[id^="yahoo_quoted"], .protonmail_quote, [data-marker="__QUOTED_TEXT__"], [data-marker="__HEADERS__"],'
@@ -158,7 +161,7 @@ def _mark_gmail(container: LexborNode, found: dict[int, str]) -> None:
 def _is_word_header(node: LexborNode) -> bool:
     """Outlook's desktop editor: a rule above three or more bold labels, in whatever language."""
     style = (node.attributes.get("style") or "").lower().replace(" ", "")
-    if "border-top:solid" not in style and "border-top:1" not in style:
+    if not any(rule in style for rule in ("border-top:solid", "border-top:1", "border-top-style:solid")):
         return False
     text = (node.text(deep=True) or "")[:2000]
     bold = [b for b in node.css("b, strong") if (b.text(deep=True) or "").rstrip(" \xa0\t\n").endswith((":", "："))]
