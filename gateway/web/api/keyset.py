@@ -23,7 +23,7 @@ def before(request: Request, name: str, query: PageQuery) -> Position | None:
     """Where the page begins. Raises Problem 400 for a cursor of another list, or of the same with other filters."""
     if query.cursor is None:
         return None
-    at, number = paging.decode(_key(request), _purpose(name, query), query.cursor)
+    at, number = paging.decode(request.services.keys, _purpose(name, query), query.cursor)
     return datetime.fromisoformat(at), int(number)
 
 
@@ -38,7 +38,7 @@ def page(
 ) -> Page[T]:
     """Make a page from ``limit + 1`` rows; ``at`` names the column of the moment."""
     return paging.page(
-        _key(request),
+        request.services.keys,
         _purpose(name, query),
         rows,
         query.limit,
@@ -51,7 +51,7 @@ def after_id(request: Request, name: str, query: PageQuery) -> int:
     """For lists in the order of ids."""
     if query.cursor is None:
         return 0
-    (number,) = paging.decode(_key(request), _purpose(name, query), query.cursor)
+    (number,) = paging.decode(request.services.keys, _purpose(name, query), query.cursor)
     return int(number)
 
 
@@ -64,7 +64,7 @@ def page_by_id(
     item: Callable[[RowMapping], T],
 ) -> Page[T]:
     purpose = _purpose(name, query)
-    return paging.page(_key(request), purpose, rows, query.limit, position=lambda row: [row["id"]], item=item)
+    return paging.page(request.services.keys, purpose, rows, query.limit, position=lambda row: [row["id"]], item=item)
 
 
 def period(from_at: datetime | None, to_at: datetime | None) -> None:
@@ -76,7 +76,3 @@ def period(from_at: datetime | None, to_at: datetime | None) -> None:
 def _purpose(name: str, query: PageQuery) -> str:
     filters = query.model_dump(mode="json", exclude={"cursor", "limit"})
     return f"{name}|{orjson.dumps(filters, option=orjson.OPT_SORT_KEYS).decode()}"
-
-
-def _key(request: Request) -> bytes:
-    return request.services.keys.tokens

@@ -232,7 +232,9 @@ async def put_my_password(request: Request, body: OwnPasswordIn) -> web.Response
 async def list_agents(request: Request, query: PageQuery) -> Page[AgentOut]:
     after = _after(request, "agents", query)
     rows = await request.read(agents.list_visible, request.actor, after=after, limit=query.limit + 1)
-    return paging.page(_key(request), "agents", rows, query.limit, position=lambda row: [row.email], item=AgentOut.of)
+    return paging.page(
+        request.services.keys, "agents", rows, query.limit, position=lambda row: [row.email], item=AgentOut.of
+    )
 
 
 @route(
@@ -327,7 +329,7 @@ async def list_departments(request: Request, query: PageQuery) -> Page[Departmen
     after = _after(request, "departments", query)
     rows = await request.read(departments.list_visible, request.actor, after=after, limit=query.limit + 1)
     return paging.page(
-        _key(request), "departments", rows, query.limit, position=lambda row: [row.name], item=DepartmentOut.of
+        request.services.keys, "departments", rows, query.limit, position=lambda row: [row.name], item=DepartmentOut.of
     )
 
 
@@ -461,7 +463,7 @@ async def list_api_keys(request: Request, query: PageQuery) -> Page[ApiKeyOut]:
     after = _after(request, "api-keys", query)
     rows = await request.read(api_keys.list_own, request.actor, after=after, limit=query.limit + 1)
     return paging.page(
-        _key(request), "api-keys", rows, query.limit, position=lambda row: [row.public_id], item=ApiKeyOut.of
+        request.services.keys, "api-keys", rows, query.limit, position=lambda row: [row.public_id], item=ApiKeyOut.of
     )
 
 
@@ -522,9 +524,5 @@ def _me(conn: Connection, request: Request) -> Agent:
     return found
 
 
-def _key(request: Request) -> bytes:
-    return request.services.keys.tokens
-
-
 def _after(request: Request, purpose: str, query: PageQuery) -> str:
-    return str(paging.decode(_key(request), purpose, query.cursor)[0]) if query.cursor else ""
+    return str(paging.decode(request.services.keys, purpose, query.cursor)[0]) if query.cursor else ""

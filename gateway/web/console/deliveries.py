@@ -100,7 +100,7 @@ async def get_deliveries(request: Request, query: DeliveriesQuery) -> web.Respon
     older = None
     if len(read.rows) > PAGE_ROWS:
         last = read.rows[PAGE_ROWS - 1]
-        cursor = paging.encode(request.services.keys.tokens, purpose, [last["created_at"].isoformat(), last["id"]])
+        cursor = paging.encode(request.services.keys, purpose, [last["created_at"].isoformat(), last["id"]])
         older = _path(filters | {"cursor": cursor})
     return await page(
         request,
@@ -207,7 +207,7 @@ def _path(values: Mapping[str, object]) -> str:
 def _position(request: Request, purpose: str, cursor: str) -> tuple[datetime, int] | None:
     if not cursor:
         return None
-    at, number = paging.decode(request.services.keys.tokens, purpose, cursor)
+    at, number = paging.decode(request.services.keys, purpose, cursor)
     return datetime.fromisoformat(at), int(number)
 
 

@@ -84,7 +84,7 @@ async def get_inbox(request: Request, query: InboxQuery) -> web.Response:
     older = None
     if len(read.rows) > PAGE_ROWS:
         last = read.found[PAGE_ROWS - 1]
-        cursor = paging.encode(request.services.keys.tokens, purpose, [last["updated_at"].isoformat(), last["id"]])
+        cursor = paging.encode(request.services.keys, purpose, [last["updated_at"].isoformat(), last["id"]])
         older = "/?" + urlencode({name: value for name, value in filters.items() if value} | {"cursor": cursor})
     return await page(
         request,
@@ -206,7 +206,7 @@ def _tabs(query: InboxQuery, counts: Mapping[str, int]) -> list[Tab]:
 def _position(request: Request, purpose: str, cursor: str) -> tuple[datetime, int] | None:
     if not cursor:
         return None
-    at, number = paging.decode(request.services.keys.tokens, purpose, cursor)
+    at, number = paging.decode(request.services.keys, purpose, cursor)
     return datetime.fromisoformat(at), int(number)
 
 

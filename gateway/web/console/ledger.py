@@ -67,7 +67,7 @@ async def get_ledger(request: Request, query: LedgerQuery) -> web.Response:
     older = None
     if len(read.rows) > PAGE_ROWS:
         last = read.rows[PAGE_ROWS - 1]
-        cursor = paging.encode(request.services.keys.tokens, purpose, [last["received_at"].isoformat(), last["id"]])
+        cursor = paging.encode(request.services.keys, purpose, [last["received_at"].isoformat(), last["id"]])
         older = "/ledger?" + urlencode(filters | {"cursor": cursor})
     return await page(
         request,
@@ -194,7 +194,7 @@ def _read(conn: Connection, actor: Actor, query: LedgerQuery, before: tuple[date
 def _position(request: Request, purpose: str, cursor: str) -> tuple[datetime, int] | None:
     if not cursor:
         return None
-    at, number = paging.decode(request.services.keys.tokens, purpose, cursor)
+    at, number = paging.decode(request.services.keys, purpose, cursor)
     return datetime.fromisoformat(at), int(number)
 
 
