@@ -129,6 +129,11 @@ def is_reply_subject(subject: str) -> bool:
     )
 
 
+def has_reply_mark(subject: str) -> bool:
+    """Whether the subject begins with "Re:", "AW:", "Fwd:" or the like."""
+    return _REPLY_MARKS.match(subject) is not None
+
+
 def _bare(subject: str) -> str:
     return _REPLY_MARKS.sub("", subject[:300]).strip(" \t\"'[(*").casefold()
 

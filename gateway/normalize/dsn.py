@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from gateway.normalize import bounce_reasons, charset, legacy_bounce
+from gateway.normalize import bounce_notice, bounce_reasons, bounce_signs, charset, legacy_bounce, mime
 from gateway.normalize.bounce_reasons import REASONS
 from gateway.normalize.headers import Head, Leaf, read_head
 from gateway.normalize.values import Bounce, BouncedRecipient, Report
@@ -41,6 +42,7 @@ _RECIPIENT_FIELDS: Final = frozenset(
         "x-actual-recipient",
         "x-display-name",
         "x-supplementary-info",
+        "x400-supplementary-info",
         "x-outbound-ip",
     ]
 )
@@ -50,6 +52,10 @@ _TYPED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9-]{0,40})\s*;\s*(.*)$", re.DOTALL)
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _ADDRESS_XTEXT = re.compile(r"\+(2B|3D)")
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
+_REJECTED: Final = re.compile(
+    r"reject|refus|abgelehnt|zurückgewiesen|rejeté|rechazad|rifiutat|rejeitad|recusad|geweigerd|odrzucon|отклонен|отвергнут",
+    re.IGNORECASE,
+)
 _ACTIONS: Final = {
     "fail": "failed", "error": "failed", "undeliver": "failed", "bounce": "failed", "reject": "failed",
     "delay": "delayed", "defer": "delayed", "warn": "delayed", "deliver": "delivered", "success": "delivered",
@@ -66,26 +72,44 @@ def read_report(parts: Sequence[Leaf], head: Head, text: str) -> Bounce | Report
     """
     main = head.content_type()
     kind = main.params.get("report-type", "").lower()
-    is_report = main.main == "multipart/report"
-    if not is_report and not legacy_bounce.is_from_machine(head):
-        return None
+    is_report = main.main == "multipart/report" or "delivery-status" in kind
+    if is_report or bounce_signs.is_from_machine(head):
+        found = _read_by_form(parts, head, text, kind)
+        if found is not None:
+            return found
+    is_surely = is_report and (not kind or "delivery" in kind)
+    bounce = legacy_bounce.read(head, text, is_report=is_surely)
+    return bounce and replace(bounce, original_message_id=_original_id(parts, {}, head, text))
+
+
+def _read_by_form(parts: Sequence[Leaf], head: Head, text: str, kind: str) -> Bounce | Report | None:
     form = _find(parts, _STATUS_TYPES)
     receipt = _find(parts, _MDN_TYPES)
     complaint = _find(parts, frozenset({"message/feedback-report"}))
     if complaint is not None and (form is None or kind == "feedback-report"):
         return _read_complaint(complaint, parts, head)
     if receipt is not None and (form is None or kind == "disposition-notification"):
-        return _read_receipt(receipt, parts, head)
+        return _read_receipt(receipt, parts, head, text)
     if form is not None:
         return _read_form(_fields(form.payload), parts, head, text)
     if "final-recipient:" in text[:20_000].lower():
-        records = _fields(text.encode("utf-8", "replace"))
-        bounce = _read_form(records, parts, head, text)
+        bounce = _read_form(_fields(text.encode("utf-8", "replace")), parts, head, text)
         if bounce.recipients and bounce.recipients[0].address:
             return bounce
-    return legacy_bounce.read(
-        head, text, original_id=_original_id(parts, {}, head, text), is_report=is_report and "delivery" in kind
-    )
+    return _read_wrapped(parts)
+
+
+def _read_wrapped(parts: Sequence[Leaf]) -> Bounce | None:
+    """Read the report inside a report: gateways pack what passes them into a mail of their own."""
+    returned = _find(parts, frozenset({"message/rfc822"}))
+    if returned is None:
+        return None
+    head, begin, _ = read_head(returned.payload)
+    if head.content_type().main != "multipart/report":
+        return None
+    inner = list(mime.leaves(mime.read_tree(head, returned.payload, begin)[0]))
+    form = _find(inner, _STATUS_TYPES)
+    return _read_form(_fields(form.payload), inner, head, "") if form is not None else None
 
 
 def _find(parts: Iterable[Leaf], types: frozenset[str]) -> Leaf | None:
@@ -113,17 +137,19 @@ def _fields(payload: bytes) -> list[tuple[str, str, bool]]:
 
 def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head: Head, text: str) -> Bounce:
     message, records = _split_records(fields)
-    is_delay = legacy_bounce.is_delay_notice(head, text)
+    is_delay = bounce_signs.is_delay_notice(head, text)
+    told = legacy_bounce.read_words(text) if any(_is_silent(record) for record in records[:MAX_RECIPIENTS]) else {}
     budget = MAX_WEIGHED_CHARS
     recipients: list[BouncedRecipient] = []
     for record in records[:MAX_RECIPIENTS]:
         recipients.append(
-            _read_recipient(record, is_delay=is_delay, text="" if len(records) > 1 else text, is_weighed=budget > 0)
+            _read_recipient(record, is_delay=is_delay, told=told, is_lone=len(records) == 1, is_weighed=budget > 0)
         )
         budget -= len(recipients[-1].diagnostic)
-    if not recipients:
-        legacy = legacy_bounce.read(head, text, original_id=None, is_report=True)
-        recipients = list(legacy.recipients) if legacy else []
+    if not any(one.address for one in recipients):
+        legacy = legacy_bounce.read(head, text, is_report=True)
+        if legacy is not None and (not recipients or any(one.address for one in legacy.recipients)):
+            recipients = list(legacy.recipients)
     envelope_id = message.get("original-envelope-id", "").strip(" <>\"'")
     return Bounce(
         recipients=tuple(recipients),
@@ -131,6 +157,12 @@ def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head:
         envelope_id=_XTEXT.sub(_from_hex, envelope_id) or None,
         reporting_mta=_untyped(message.get("reporting-mta", "")) or None,
     )
+
+
+def _is_silent(record: dict[str, str]) -> bool:
+    """Whether the form gives no reason beside a status that says nothing."""
+    status = bounce_notice.find_status(record.get("status", ""))
+    return not record.get("diagnostic-code") and (status is None or status.endswith(".0.0"))
 
 
 def _from_hex(match: re.Match[str]) -> str:
@@ -166,33 +198,47 @@ def _split_records(fields: list[tuple[str, str, bool]]) -> tuple[dict[str, str],
     return message, [record for record in records if record.keys() & _NAMING_FIELDS]
 
 
-def _read_recipient(record: dict[str, str], *, is_delay: bool, text: str, is_weighed: bool) -> BouncedRecipient:
-    diagnostic = " ".join(_untyped(record.get("diagnostic-code", "")).split())
-    final = _read_address(record.get("final-recipient", ""))
+def _read_recipient(
+    record: dict[str, str], *, is_delay: bool, told: dict[str, str], is_lone: bool, is_weighed: bool
+) -> BouncedRecipient:
     original = _read_address(record.get("original-recipient", ""))
-    address = final or _read_address(record.get("x-actual-recipient", "")) or original
-    status = legacy_bounce.find_status(record.get("status", ""))
-    spoken_status = legacy_bounce.find_status(diagnostic)
+    final = _read_address(record.get("final-recipient", "")) or _read_address(record.get("x-actual-recipient", ""))
+    diagnostic = _find_diagnostic(record)
+    if _is_silent(record) and not bounce_notice.says_why(diagnostic):
+        own = [told[key] for key in ((original or "").lower(), (final or "").lower()) if told.get(key)]
+        lone = list(told.values()) if is_lone and len(told) == 1 else []
+        diagnostic = next((words for words in (*own, *lone) if bounce_notice.says_why(words)), diagnostic)
+    status = bounce_notice.find_status(record.get("status", ""))
+    spoken_status = bounce_notice.find_status(diagnostic)
     if spoken_status and (status is None or status.endswith(".0.0")):
         status = spoken_status
-    code = legacy_bounce.find_code(diagnostic)
-    if not diagnostic and text and (status is None or status.endswith(".0.0")):
-        found = legacy_bounce.find_diagnostic(text, address)
-        if found:
-            diagnostic = found
-            status, code = legacy_bounce.find_status(found) or status, legacy_bounce.find_code(found)
+    code = bounce_notice.find_code(diagnostic)
     action = _read_action(record.get("action", ""), status, code, is_delay=is_delay)
     reason = bounce_reasons.classify(status, code, diagnostic if is_weighed else "")
     return BouncedRecipient(
-        address=address,
+        address=original or final,
         action=action,
         status=status,
         code=code,
-        diagnostic=diagnostic[: legacy_bounce.MAX_DIAGNOSTIC_CHARS],
+        diagnostic=diagnostic[: bounce_notice.MAX_DIAGNOSTIC_CHARS],
         reason=reason.word if action in ("failed", "delayed") else "",
         is_permanent=action == "failed" and reason.is_permanent,
         original_address=original,
     )
+
+
+def _find_diagnostic(record: dict[str, str]) -> str:
+    """Return the words of the other side: in their field, or where some systems put them instead."""
+    diagnostic = " ".join(_untyped(record.get("diagnostic-code", "")).split())
+    if bounce_notice.says_why(diagnostic):
+        return diagnostic
+    for name in ("x-supplementary-info", "x400-supplementary-info"):
+        words = record.get(name, "").strip('<>" ')
+        if bounce_notice.says_why(words):
+            return words
+    # "Status: 5.0.0 (recipient reached disk quota)", "Status: 553 Message too big"
+    remark = record.get("status", "") if not diagnostic else ""
+    return " ".join(remark.strip().split()) if re.search(r"[A-Za-z]{3}", remark) else diagnostic
 
 
 def _read_action(value: str, status: str | None, code: int | None, *, is_delay: bool) -> str:
@@ -216,6 +262,7 @@ def _read_address(value: str) -> str | None:
     """Return the mailbox of an address field, or None when it names none (X.400, "unknown")."""
     match = _TYPED.match(value)
     kind, rest = (match[1].lower(), match[2]) if match else ("rfc822", value)
+    rest = rest.removeprefix("rfc822;")  # written twice by some
     begin, end = rest.find("<"), rest.rfind(">")
     if 0 <= begin < end and "@" in rest[begin:end]:
         rest = rest[begin + 1 : end]
@@ -273,17 +320,38 @@ def _flat(payload: bytes) -> dict[str, str]:
     return flat
 
 
-def _read_receipt(leaf: Leaf, parts: Sequence[Leaf], head: Head) -> Report:
-    """RFC 8098: ``Disposition: manual-action/MDN-sent-manually; displayed``."""
+def _read_receipt(leaf: Leaf, parts: Sequence[Leaf], head: Head, text: str) -> Report | Bounce:
+    """RFC 8098: ``Disposition: manual-action/MDN-sent-manually; displayed``. A refusal by a filter is a bounce."""
     fields = _flat(leaf.payload)
-    said = fields.get("disposition", "")
-    word = re.split(r"[/,;\s]", said.partition(";")[2].strip().lower(), maxsplit=1)[0]
+    said = fields.get("disposition", "").strip().lower()
+    word = re.split(r"[/,;\s]", said.partition(";")[2].strip(), maxsplit=1)[0]
+    recipient = _read_address(fields.get("final-recipient", ""))
+    original = _read_address(fields.get("original-recipient", ""))
+    original_id = _first_id(fields.get("original-message-id")) or _original_id(parts, {}, head, "")
+    if word == "deleted" and said.startswith("automatic-action") and _REJECTED.search(text[:2000]):
+        return Bounce(
+            recipients=(_refused_by_filter(original or recipient, original, text),), original_message_id=original_id
+        )
     return Report(
-        kind="mdn",
-        disposition=word or None,
-        recipient=_read_address(fields.get("final-recipient", ""))
-        or _read_address(fields.get("original-recipient", "")),
-        original_message_id=_first_id(fields.get("original-message-id")) or _original_id(parts, {}, head, ""),
+        kind="mdn", disposition=word or None, recipient=recipient or original, original_message_id=original_id
+    )
+
+
+def _refused_by_filter(address: str | None, original: str | None, text: str) -> BouncedRecipient:
+    """RFC 5429: a recipient's own filter (Sieve) rejects by a receipt; its reason follows in plain words."""
+    words = bounce_notice.find_diagnostic(bounce_notice.cut_notice(text))
+    status, code = bounce_notice.find_status(words), bounce_notice.find_code(words)
+    word = bounce_reasons.classify(status, code, words).word
+    word = "not_allowed" if word in ("policy", "other") else word
+    return BouncedRecipient(
+        address=address,
+        action="failed",
+        status=status,
+        code=code,
+        diagnostic=words,
+        reason=word,
+        is_permanent=REASONS[word][1],
+        original_address=original,
     )
 
 

@@ -55,7 +55,7 @@ Will-Retry-Until: Tue, 6 Jan 2026 00:00:00 +0000
 EXPECTED = Bounce(
     recipients=(
         BouncedRecipient(
-            address="one@inner.customer.test",
+            address="customer.one@customer.test",
             action="failed",
             status="5.1.1",
             code=550,
