@@ -38,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "agent_id": None,
     "sender_state": "unknown",
     "html": None,
+    "reply_text": None,
     "reply_html": None,
     "quoted_text": "",
     "signature_text": "",
@@ -55,7 +56,10 @@ _insert_file = Hot(sa.insert(attachment), columns=[column.name for column in att
 
 def add(conn: Connection, values: dict[str, Any], files: Sequence[File] = ()) -> int:
     """Insert a message and its files; return its id. ``values`` are columns of ``message`` without ids."""
-    row = _insert.first(conn, DEFAULTS | values | {"public_id": public_id()})
+    given = DEFAULTS | values | {"public_id": public_id()}
+    if given["reply_text"] == given["text"]:
+        given["reply_text"] = None  # most messages quote nothing: their words are not written twice
+    row = _insert.first(conn, given)
     assert row is not None  # INSERT … RETURNING gives a row or raises
     message_id = int(row[0])
     for position, file in enumerate(files):
@@ -129,10 +133,17 @@ def text_of(conn: Connection, message_id: int) -> str:
     return str(conn.execute(sa.select(message.c.text).where(message.c.id == message_id)).scalar_one())
 
 
+#: The columns of a message as its readers know them.
+COLUMNS = (
+    *(column for column in message.c if column.name != "reply_text"),
+    sa.func.coalesce(message.c.reply_text, message.c.text).label("reply_text"),
+)
+
+
 def thread(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:
     """Every message of a ticket with its author's name, in the order in which it came."""
     query = (
-        sa.select(message, agent.c.name.label("agent_name"), agent.c.public_id.label("agent_public_id"))
+        sa.select(*COLUMNS, agent.c.name.label("agent_name"), agent.c.public_id.label("agent_public_id"))
         .outerjoin(agent, agent.c.id == message.c.agent_id)
         .where(message.c.ticket_id == ticket_id)
         .order_by(message.c.created_at, message.c.id)
@@ -143,7 +154,7 @@ def thread(conn: Connection, ticket_id: int) -> list[sa.RowMapping]:
 def by_public_id(conn: Connection, wanted: str, departments: Collection[int] | None) -> sa.RowMapping:
     """Return a message with ``department_id`` and ``ticket_code``. Raises NotFound, also where it is out of sight."""
     query = (
-        sa.select(message, ticket.c.department_id, ticket.c.code.label("ticket_code"))
+        sa.select(*COLUMNS, ticket.c.department_id, ticket.c.code.label("ticket_code"))
         .join(ticket, ticket.c.id == message.c.ticket_id)
         .where(message.c.public_id == wanted)
     )

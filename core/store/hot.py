@@ -7,6 +7,7 @@ only columns that need no conversion (integers, text) may be selected.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,15 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.expression import Executable
 
-_SQLITE = SQLiteDialect_pysqlite()
+from core.store.types import UtcTime, utc_text
+
+
+def _to_json(value: Any) -> str:
+    """As ``json.dumps``; most of what is stored is empty."""
+    return json.dumps(value) if value or not isinstance(value, list) else "[]"
+
+
+_SQLITE = SQLiteDialect_pysqlite(json_serializer=_to_json)
 _Slot = tuple[str, Callable[[Any], Any] | None, bool, Any]
 
 
@@ -32,10 +41,12 @@ class Hot:
         statement: Any = self._statement
         compiled: Any = statement.compile(dialect=_SQLITE, column_keys=self._columns)
         convert: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
-        names: Sequence[str] = compiled.positiontup or ()
-        return compiled.string, [
-            (name, convert.get(name), compiled.binds[name].required, compiled.params.get(name)) for name in names
-        ]
+        slots: list[_Slot] = []
+        for name in compiled.positiontup or ():
+            bind = compiled.binds[name]
+            short = utc_text if isinstance(bind.type, UtcTime) else convert.get(name)
+            slots.append((name, short, bind.required, compiled.params.get(name)))
+        return compiled.string, slots
 
     def run(self, conn: Connection, values: Mapping[str, Any]) -> int:
         """Execute; return how many rows it changed."""

@@ -316,7 +316,7 @@ message = Table(
     Column("subject", Words, nullable=False, server_default=""),
     Column("text", Words, nullable=False, server_default=""),  # the whole body
     Column("html", Words),  # sanitised
-    Column("reply_text", Words, nullable=False, server_default=""),  # the new words
+    Column("reply_text", Words),  # the new words; NULL where all of ``text`` is new
     Column("reply_html", Words),
     Column("quoted_text", Words, nullable=False, server_default=""),
     Column("signature_text", Words, nullable=False, server_default=""),

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Table
 
-from core import channels, deliveries, ledger, outbox, tickets
+from core import channels, deliveries, ledger, messages, outbox, tickets
 from core.clock import Clock
 from core.delivery import Evidence, Fact
 from core.ids import public_id
@@ -165,7 +165,7 @@ class Desk:
         done = settle(conn, KEYS, view, works[0], mail, sizes=sizes, now=self.now)
         row = conn.execute(sa.select(ledger_table).where(ledger_table.c.id == ledger_id)).mappings().one()
         # a message of this very mail: a repeat and a report name one that was there before
-        written = conn.execute(sa.select(message).where(message.c.ledger_id == ledger_id)).mappings().first()
+        written = conn.execute(sa.select(*messages.COLUMNS).where(message.c.ledger_id == ledger_id)).mappings().first()
         found = tickets.find(conn, done.ticket_id) if done.ticket_id is not None else None
         return Came(
             settled=done,

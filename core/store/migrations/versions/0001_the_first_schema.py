@@ -353,7 +353,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text(), server_default="", nullable=False),
         sa.Column("text", sa.Text(), server_default="", nullable=False),
         sa.Column("html", sa.Text(), nullable=True),
-        sa.Column("reply_text", sa.Text(), server_default="", nullable=False),
+        sa.Column("reply_text", sa.Text(), nullable=True),
         sa.Column("reply_html", sa.Text(), nullable=True),
         sa.Column("quoted_text", sa.Text(), server_default="", nullable=False),
         sa.Column("signature_text", sa.Text(), server_default="", nullable=False),
