@@ -18,6 +18,7 @@ from core.keys import Keys
 from core.store.blobs import Blobs, open_blobs
 from core.store.database import PostgresDatabase, SqliteDatabase, open_database
 from core.store.migrate import upgrade
+from gateway import housekeeping
 from gateway.accounts import Accounts
 from gateway.config import Config
 from gateway.live.hub import Hub
@@ -98,7 +99,7 @@ async def open_house(config: Config, *, clock: Clock | None = None) -> AsyncIter
 
 @asynccontextmanager
 async def running(house: House) -> AsyncIterator[asyncio.Future[None]]:
-    """Run listeners and outbox; the future ends when one of them, or the store, has failed for good.
+    """Run listeners, outbox and housekeeping; the future ends when one of them, or the store, has failed for good.
 
     On the way out nothing new is taken or claimed, and what is being handed over may end (F-V04).
     """
@@ -107,6 +108,7 @@ async def running(house: House) -> AsyncIterator[asyncio.Future[None]]:
         asyncio.create_task(house.supervisor.run(), name="supervisor"),
         asyncio.create_task(house.worker.run(), name="outbox"),
         asyncio.create_task(_watch_store(house), name="store-watch"),
+        asyncio.create_task(housekeeping.keep(house.db), name="housekeeping"),
     ]
     if isinstance(house.db, PostgresDatabase):
         tasks.append(asyncio.create_task(house.db.end_sleepers(), name="store-sleepers"))

@@ -17,6 +17,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("gateway.serving", "gateway.chores"),
     ("gateway.web_root",),
     ("gateway.app",),
+    ("gateway.housekeeping",),
     ("gateway.web",),
     ("gateway.alerts",),
     ("gateway.sandbox",),
