@@ -128,6 +128,12 @@ def list_own(conn: Connection, actor: Actor, now: datetime) -> list[Listed]:
     ]
 
 
+def addresses(conn: Connection, now: datetime) -> list[str]:
+    """Where agents are signed in from at this moment."""
+    query = sa.select(session.c.address).where(session.c.expires_at > now, session.c.seen_at > now - IDLE).distinct()
+    return list(conn.execute(query).scalars())
+
+
 def revoke(conn: Connection, by: By, public_id: str) -> None:
     """End one of one's own sessions. Raises NotFound."""
     require(by.actor, Action.SESSION_MANAGE, SessionRef(agent_id=by.actor.agent_id or 0))

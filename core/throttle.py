@@ -21,6 +21,9 @@ from core.store.schema import throttle
 
 WINDOW = timedelta(minutes=15)
 FIRST_DELAY = timedelta(seconds=15)
+NOWHERE = "unknown"
+STRANGERS = "login:strangers"
+STRANGERS_TRIES = 300
 
 
 class Throttled(CoreError):
@@ -39,11 +42,18 @@ class Limit:
     tries: int  #: free ones in a window
 
 
-def login_limits(email: str, address: str, device: str | None) -> list[Limit]:
-    """The counters of one sign-in. A device that signed in before has a counter of its own, so that strangers who try
-    an account cannot keep its owner out (T-L01)."""
+def login_limits(email: str, address: str, device: str | None, *, is_near: bool = False) -> list[Limit]:
+    """The counters of one sign-in, that of the account first. A device that signed in before has a counter of its own,
+    so that strangers who try an account cannot keep its owner out (T-L01).
+
+    Lists of stolen passwords are tried from thousands of networks, one account once: neither the account's counter nor
+    the network's sees that, so all strangers share one more. It binds strangers alone. A device that this agent signed
+    in from, and a network from which somebody of the house is signed in now (``is_near``), are not counted by it and
+    are not stopped by it: whoever fills it keeps out nobody but new devices in new places, and those for a while.
+    """
     account = f"login:device:{device}" if device else f"login:account:{email[:254]}"
-    return [Limit(key=account, tries=10), Limit(key=f"login:prefix:{prefix(address)}", tries=50)]
+    limits = [Limit(key=account, tries=10), Limit(key=f"login:prefix:{prefix(address)}", tries=50)]
+    return limits if device or is_near else [*limits, Limit(key=STRANGERS, tries=STRANGERS_TRIES)]
 
 
 def prefix(address: str) -> str:
@@ -51,7 +61,7 @@ def prefix(address: str) -> str:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return "unknown"
+        return NOWHERE
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 56), strict=False))

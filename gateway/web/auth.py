@@ -23,7 +23,7 @@ from core.errors import CoreError
 from gateway.config import Config
 from gateway.web import security
 from gateway.web.problems import Problem, unauthenticated
-from gateway.web.services import Services
+from gateway.web.services import PEOPLE, Services
 
 DEVICE_SECONDS = 180 * 24 * 3600
 CSRF_HEADER = "X-CSRF-Token"
@@ -127,7 +127,8 @@ async def _confirm(
     email = agents.normal_email(email)
     known = await services.db.read(agents.credentials, email)
     nonce = _known_device(services.keys.tokens, given.device, known.public_id) if known else None
-    limits = throttle.login_limits(email, given.address, nonce)
+    is_near = await services.db.read(_is_near, given.address, now)
+    limits = throttle.login_limits(email, given.address, nonce, is_near=is_near)
     await services.db.write(throttle.count, limits, now)
     checked = await services.passwords.check(known.password_hash if known else None, given.password)
     if known is None or not checked.is_right:
@@ -135,6 +136,12 @@ async def _confirm(
         raise SignInRefused("wrong address or password")
     await services.db.write(throttle.forgive, [limits[0].key])
     return known, checked.rehashed
+
+
+def _is_near(conn: Connection, address: str, now: datetime) -> bool:
+    """Whether somebody of the house is signed in from this network."""
+    network = throttle.prefix(address)
+    return network != throttle.NOWHERE and network in map(throttle.prefix, sessions.addresses(conn, now))
 
 
 def remember(
@@ -157,6 +164,7 @@ async def sign_out(request: web.Request, services: Services, response: web.Strea
     token = request.cookies.get(cookie_name(services.config), "")
     if token:
         await services.db.write(sessions.close_session, token)
+        services.live.wake(PEOPLE)  # its open pages end now, not at their next ping
     is_secure = security.is_https(services.config)
     response.del_cookie(cookie_name(services.config), path="/", secure=is_secure, httponly=True, samesite="Lax")
     response.headers["Clear-Site-Data"] = '"cache", "storage"'

@@ -17,6 +17,8 @@ from gateway.channels.email_config import EmailConfig
 from gateway.config import Config
 from gateway.web.assets import Assets
 
+PEOPLE = "people"  #: the topic that is woken when somebody's rights change, or a session ends
+
 
 class Live(Protocol):
     """Wake-ups inside the process: ``gateway.live.hub.Hub``, or the same over Redis."""

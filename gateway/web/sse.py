@@ -21,11 +21,11 @@ from core.access import Action, Actor, ActorKind, may
 from gateway.web import auth
 from gateway.web.problems import Problem
 from gateway.web.routing import Request
+from gateway.web.services import PEOPLE
 
 PING_SECONDS = 15.0
 WRITE_SECONDS = 30.0
 PER_ACTOR = 20
-PEOPLE = "people"  #: the topic that is woken when somebody's rights change
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,9 @@ from multidict import CIMultiDictProxy
 from sqlalchemy import Connection
 from yarl import URL
 
-from core import agents
+from core import agents, throttle
 from core.access import Role
+from core.store import schema
 from core.store.schema import session
 from gateway.web import security
 from tests.web.conftest import PASSWORD, MakeSite, Site
@@ -132,6 +133,38 @@ async def test_device_that_nobody_signed_in_from_is_a_stranger(site: Site, forge
     form = {"email": me.email, "password": PASSWORD}
     async with site.client.post("/sign-in", data=form, headers=headers) as answer:
         assert answer.status == 429
+
+
+@pytest.mark.proves("T-L01")
+async def test_strangers_from_everywhere_are_slowed_down_together_and_lock_nobody_of_the_house_out(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site(trusted_proxies=("127.0.0.1",))
+    me, colleague, away = [await site.add(name) for name in ("me", "colleague", "away")]
+
+    async def enter(email: str, password: str, place: str, device: str = "") -> tuple[int, str]:
+        site.client.session.cookie_jar.clear()
+        headers = {"Origin": site.origin, "X-Forwarded-For": place}
+        if device:
+            headers["Cookie"] = f"gatehouse-device={device}"
+        form = {"email": email, "password": password}
+        async with site.client.post("/sign-in", data=form, headers=headers, allow_redirects=False) as answer:
+            morsel = answer.cookies.get("gatehouse-device")
+            return answer.status, morsel.value if morsel is not None else ""
+
+    device = (await enter(away.email, PASSWORD, "198.51.100.7"))[1]
+    assert (await enter(me.email, PASSWORD, "192.0.2.10"))[0] == 303
+    tried = sa.update(schema.throttle).values(tries=throttle.STRANGERS_TRIES - 1)
+    storm = tried.where(schema.throttle.c.key == throttle.STRANGERS)
+    assert await site.services.db.write(lambda conn: conn.execute(storm).rowcount) == 1
+    assert (await enter("somebody@example.com", "stolen", "203.0.113.1"))[0] == 401
+    assert (await enter("else@example.com", "stolen", "2001:db8::1"))[0] == 429
+    assert (await enter(colleague.email, PASSWORD, "203.0.113.99"))[0] == 429
+    assert (await enter(colleague.email, PASSWORD, "192.0.2.77"))[0] == 303, "a new device beside a colleague's"
+    assert (await enter(away.email, PASSWORD, "203.0.113.98", device))[0] == 303, "a known device in a new place"
+    assert (await enter(colleague.email, PASSWORD, "198.18.0.97", device))[0] == 429, "somebody else's device"
+    site.clock.move(throttle.FIRST_DELAY)
+    assert (await enter(colleague.email, PASSWORD, "198.18.1.99"))[0] == 303, "a stranger has to wait, no more"
 
 
 @pytest.mark.proves("T-L01")

@@ -13,11 +13,12 @@ from core.access import Action, Role, Scope
 from core.agents import Agent
 from core.departments import Department
 from core.errors import Invalid, NotFound
-from gateway.web import auth, paging, sse
+from gateway.web import auth, paging
 from gateway.web.api.schemas_common import Input, Output, PublicId, Secret, ShortName
 from gateway.web.paging import Page, PageQuery
 from gateway.web.problems import Problem
 from gateway.web.routing import Policy, Reply, Request, route
+from gateway.web.services import PEOPLE
 
 
 class DepartmentName(Output):
@@ -214,7 +215,7 @@ async def put_my_password(request: Request, body: OwnPasswordIn) -> web.Response
         )
 
     opened = await request.write(change)
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
     response = web.Response(status=204)
     auth.remember(response, request.services, opened, given.device, me.public_id)
     return response
@@ -294,7 +295,7 @@ async def patch_agent(request: Request, body: AgentChange) -> AgentOut:
         return changed
 
     changed = await request.write(change)
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
     return AgentOut.of(changed)
 
 
@@ -313,7 +314,7 @@ async def put_agent_password(request: Request, body: PasswordIn) -> None:
         raise Problem(409, "own_password", "Change your own password under /me/password, with the current one.")
     hashed = await request.services.passwords.hash(body.password)
     await request.write(agents.set_password, request.by, name, hashed)
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
 
 
 @route(
@@ -346,7 +347,7 @@ async def list_departments(request: Request, query: PageQuery) -> Page[Departmen
 )
 async def post_department(request: Request, body: DepartmentIn) -> Reply:
     reply = await request.once(lambda conn: DepartmentOut.of(departments.create(conn, request.by, name=body.name)))
-    request.services.live.wake(sse.PEOPLE)  # with the first department agents no longer see everything
+    request.services.live.wake(PEOPLE)  # with the first department agents no longer see everything
     return reply
 
 
@@ -409,7 +410,7 @@ async def list_members(request: Request) -> MembersOut:
 )
 async def put_member(request: Request) -> None:
     await request.write(departments.add_member, request.by, request.params["id"], request.params["agent"])
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
 
 
 @route(
@@ -421,7 +422,7 @@ async def put_member(request: Request) -> None:
 )
 async def delete_member(request: Request) -> None:
     await request.write(departments.remove_member, request.by, request.params["id"], request.params["agent"])
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
 
 
 @route(
@@ -447,7 +448,7 @@ async def list_sessions(request: Request) -> SessionsOut:
 @route("DELETE", "/api/v1/sessions/{id}", policy=MANAGE_SESSIONS, summary="End one of my sessions", tags=("sessions",))
 async def delete_session(request: Request) -> None:
     await request.write(sessions.revoke, request.by, request.params["id"])
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
 
 
 @route(
@@ -490,7 +491,7 @@ async def post_api_key(request: Request, body: ApiKeyIn) -> ApiKeyMade:
 @route("DELETE", "/api/v1/api-keys/{id}", policy=MANAGE_KEYS, summary="Revoke an API key", tags=("api-keys",))
 async def delete_api_key(request: Request) -> None:
     await request.write(api_keys.revoke, request.by, request.params["id"])
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
 
 
 ROUTES = [

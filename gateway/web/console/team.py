@@ -14,12 +14,13 @@ from core.access import Action, Actor, Role
 from core.agents import Agent
 from core.departments import Department
 from core.errors import CoreError
-from gateway.web import security, sse
+from gateway.web import security
 from gateway.web.api.schemas_common import FormInput
 from gateway.web.console.forms import BROWSER, go
 from gateway.web.console.frame import page
 from gateway.web.problems import Problem, problem_of
 from gateway.web.routing import Policy, Request, route
+from gateway.web.services import PEOPLE
 
 MANAGES_AGENTS = Policy(who="session", action=Action.AGENT_MANAGE)
 MANAGES_DEPARTMENTS = Policy(who="session", action=Action.DEPARTMENT_MANAGE)
@@ -78,7 +79,7 @@ async def post_members(request: Request, form: MembersForm) -> web.Response:
         await request.write(_set_members, request, request.params["agent"], form.departments)
     except CoreError as error:
         return await _refuse(request, error)
-    request.services.live.wake(sse.PEOPLE)
+    request.services.live.wake(PEOPLE)
     return go("/team")
 
 
@@ -93,6 +94,7 @@ async def post_department(request: Request, form: DepartmentForm) -> web.Respons
         await request.write(add)
     except CoreError as error:
         return await _refuse(request, error)
+    request.services.live.wake(PEOPLE)  # with the first department agents no longer see everything
     return go("/team")
 
 
