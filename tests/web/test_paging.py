@@ -17,7 +17,6 @@ KEYS = Keys(b"k" * 32)
 POSITION = ["2026-03-02T09:00:00+00:00", 123456]
 
 
-@pytest.mark.proves("T-G13")
 def test_cursor_tells_neither_an_inner_id_nor_how_long_it_is() -> None:
     near, far = (paging.encode(KEYS, "tickets", [POSITION[0], number]) for number in (7, 7_000_000_000))
     assert len(near) == len(far)
