@@ -225,7 +225,7 @@ class _Desk:
     @property
     def _work(self) -> tuple[str, ...]:
         """The counts of what is still to be done."""
-        return ("unread", "unsent", "to_resend") if self._is_resending else ("unread", "unsent")
+        return ("unread", "unsent", "first_doubts") if self._is_resending else ("unread", "unsent")
 
     async def _do_ended(self, *, rows: int) -> None:
         """Answer when so many mails have found their place."""
@@ -301,9 +301,7 @@ def _counts(conn: Connection) -> dict[str, int]:
         "unsent": count(sa.select(number).where(outbox_table.c.state.in_(("waiting", "leased")))),
         "tickets": count(sa.select(number).select_from(ticket)),
         "messages": count(sa.select(number).select_from(message)),
-        "to_resend": count(
-            sa.select(number).where(outbox_table.c.state == "doubt", outbox_table.c.round == 1)
-        ),  # where that is the policy
+        "first_doubts": count(sa.select(number).where(outbox_table.c.state == "doubt", outbox_table.c.round == 1)),
         "in_doubt": count(sa.select(number).where(delivery.c.detail == "in_doubt")),
         "failing": count(sa.select(number).where(channel.c.out_state == "failing")),
     }
