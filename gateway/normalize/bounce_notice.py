@@ -29,10 +29,10 @@ _WEAK_REASONS: Final = frozenset({"policy", "system_error", "content_refused"})
 #: Where the notice ends and the returned mail begins.
 _RETURNED: Final = re.compile(
     r"below this line is (?:a|the) copy|this is a copy of (?:the|your) message|copy of (?:the|"
-    r"your) (?:original )?message|^-{2,} ?original message|^-{3,} ?start of|original message headers|"
+    r"your) (?:original )?message|^\s{0,8}-{2,} ?original message|^\s{0,8}-{3,} ?start of|original message headers|"
     r"^\W{0,8}(?:the )?(?:original|returned) (?:message|mail) (?:follows|was|is|header|attached)|"
     r"message header(?:s)? follow|original message as received|first \d{1,4} lines of your|message reads|unsent message|"
-    r"below is a copy of|^-{3,} ?returned (?:mail|message)|--- ?the header of the original|"
+    r"below is a copy of|^\s{0,8}-{3,} ?returned (?:mail|message)|--- ?the header of the original|"
     r"your original message|unsent message (?:follows|below)|"
     r"^-{3,}.{0,40}(?:kopie|copie|copia|ursprünglich|original).{0,40}|ursprüngliche (?:nachricht|kopfzeilen)|"
     r"ursprüngliche nachrichtenkopfzeilen|kopie ihrer nachricht|kopfzeilen der|en-têtes de message|"

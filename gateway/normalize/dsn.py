@@ -1,4 +1,4 @@
-"""Delivery reports, read receipts and complaints: RFC 3464, RFC 6533, RFC 8098, RFC 5965, and bounces without a form.
+"""Delivery reports, read receipts and complaints: RFC 3464, RFC 6533, RFC 8098, RFC 5965, and those without a form.
 
 The form is read by own code over the decoded payload, because real ones have blank lines inside blocks, blocks
 without blank lines between them, folded and missing fields. What has no form goes to ``legacy_bounce``. Nobody
@@ -52,6 +52,9 @@ _TYPED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9-]{0,40})\s*;\s*(.*)$", re.DOTALL)
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _ADDRESS_XTEXT = re.compile(r"\+(2B|3D)")
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
+_COMPLAINT_SUBJECT: Final = re.compile(
+    r"(?:complaint about message from|email feedback report for ip) \S", re.IGNORECASE
+)
 _REJECTED: Final = re.compile(
     r"reject|refus|abgelehnt|zurückgewiesen|rejeté|rechazad|rifiutat|rejeitad|recusad|geweigerd|odrzucon|отклонен|отвергнут",
     re.IGNORECASE,
@@ -77,6 +80,9 @@ def read_report(parts: Sequence[Leaf], head: Head, text: str) -> Bounce | Report
         found = _read_by_form(parts, head, text, kind)
         if found is not None:
             return found
+    complaint = _read_plain_complaint(parts, head)
+    if complaint is not None:
+        return complaint
     is_surely = is_report and (not kind or "delivery" in kind)
     bounce = legacy_bounce.read(head, text, is_report=is_surely)
     return bounce and replace(bounce, original_message_id=_original_id(parts, {}, head, text))
@@ -207,7 +213,7 @@ def _read_recipient(
     if _is_silent(record) and not bounce_notice.says_why(diagnostic):
         own = [told[key] for key in ((original or "").lower(), (final or "").lower()) if told.get(key)]
         lone = list(told.values()) if is_lone and len(told) == 1 else []
-        diagnostic = next((words for words in (*own, *lone) if bounce_notice.says_why(words)), diagnostic)
+        diagnostic = next(iter((*own, *lone)), diagnostic)
     status = bounce_notice.find_status(record.get("status", ""))
     spoken_status = bounce_notice.find_status(diagnostic)
     if spoken_status and (status is None or status.endswith(".0.0")):
@@ -363,5 +369,23 @@ def _read_complaint(leaf: Leaf, parts: Sequence[Leaf], head: Head) -> Report:
         disposition=fields.get("feedback-type", "").strip().lower() or None,
         recipient=_read_address(fields.get("original-rcpt-to", ""))
         or _read_address(fields.get("removal-recipient", "")),
+        original_message_id=_original_id(parts, {}, head, ""),
+    )
+
+
+def _read_plain_complaint(parts: Sequence[Leaf], head: Head) -> Report | None:
+    """Complaints of before RFC 5965, which only wrap the mail: Microsoft's JMRP, AOL's "scomp", and their imitators."""
+    returned = _find(parts, frozenset({"message/rfc822", "text/rfc822-headers"}))
+    if returned is None:
+        return None
+    inner = read_head(returned.payload)[0]
+    recipient = inner.first("x-hmxmroriginalrecipient") or head.first("x-hmxmroriginalrecipient")
+    is_scomp = (head.first("x-loop") or "").strip().lower() == "scomp"
+    if recipient is None and not is_scomp and _COMPLAINT_SUBJECT.match(head.first("subject") or "") is None:
+        return None
+    return Report(
+        kind="complaint",
+        disposition="abuse",
+        recipient=_read_address(recipient or ""),
         original_message_id=_original_id(parts, {}, head, ""),
     )

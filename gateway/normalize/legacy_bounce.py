@@ -47,9 +47,9 @@ def read(head: Head, text: str, *, is_report: bool) -> Bounce | None:
 
 
 def read_words(text: str) -> dict[str, str]:
-    """Return what the readable part of a report says of each address (in lower case)."""
+    """Return why it failed for each address (in lower case) of which the readable part of a report says so."""
     told = bounce_notice.read_told(bounce_notice.cut_notice(text), frozenset())
-    return {one.address.lower(): one.words for one in told if one.words}
+    return {one.address.lower(): one.words for one in told if bounce_notice.says_why(one.words)}
 
 
 def _own_addresses(head: Head) -> frozenset[str]:
