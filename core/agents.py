@@ -193,6 +193,7 @@ def set_password(conn: Connection, by: By, public_id: str, password_hash: str, *
 
     ``epoch``: the one under which the old password was confirmed. Raises Conflict when it has moved on.
     """
+    conn.execute(sa.select(agent.c.id).where(agent.c.public_id == public_id).with_for_update())
     target = _known(conn, public_id)
     if epoch is not None and target.epoch != epoch:
         raise Conflict("this agent was changed meanwhile")

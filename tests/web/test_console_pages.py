@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from core import agents, reset_links
 from core.store.schema import agent, channel, department, message
 from gateway.normalize.addresses import parse_address_list
 from gateway.outbox import send
@@ -250,6 +252,95 @@ async def test_an_agent_is_added_with_departments_and_may_enter(console: Console
     inbox = (await (await console.enter("nia")).get("/"))[1]
     assert console.world.sales.code in inbox
     assert console.world.support.code not in inbox
+
+
+async def role_of(console: Console, who: str) -> tuple[str, bool]:
+    found = await console.world.site.services.db.read(agents.find, console.world.people[who].public_id)
+    assert found is not None
+    return found.role.value, found.is_active
+
+
+@pytest.mark.proves("R8.1", "R8.3", "T-L05")
+async def test_an_admin_changes_roles_and_shuts_agents_out_at_once(console: Console) -> None:
+    admin, ann = await console.enter("admin"), await console.enter("ann")
+    path = f"/team/agents/{console.world.people['ann'].public_id}"
+    page = (await admin.get("/team"))[1]
+    form = {"name": "Ann B.", "alias": "Annie", "role": "admin"}
+    assert await admin.post(path, page, **form) == (303, "/team")
+    assert await role_of(console, "ann") == ("admin", True)
+    assert (await ann.get("/"))[0] == 303, "her session ended with the change"
+    assert "Ann B." in (await admin.get("/team"))[1]
+    assert await admin.post(f"{path}/shut-out", page) == (303, "/team")
+    assert await role_of(console, "ann") == ("admin", False)
+    assert await admin.post(f"{path}/let-in", page) == (303, "/team")
+    assert await role_of(console, "ann") == ("admin", True)
+    assert (await admin.post(path, page, **(form | {"role": "owner"})))[0] == 403
+
+
+@pytest.mark.proves("R8.1", "T-L06")
+async def test_an_admin_cannot_touch_an_owner_and_the_last_owner_stays(console: Console) -> None:
+    owner, admin = await console.enter("owner"), await console.enter("admin")
+    path = f"/team/agents/{console.world.people['owner'].public_id}"
+    form = {"name": "owner", "alias": "", "role": "agent"}
+    page = (await admin.get("/team"))[1]
+    assert f'action="{path}"' not in page
+    for end, fields in (("", form), ("/shut-out", {}), ("/reset-link", {}), ("/departments", {})):
+        assert (await admin.post(path + end, page, **fields))[0] == 403, end
+    page = (await owner.get("/team"))[1]
+    for end, fields in (("", form), ("/shut-out", {})):
+        status, drawn = await owner.post(path + end, page, **fields)
+        assert (status, "the last owner cannot be removed or demoted" in drawn) == (409, True), end
+    assert await role_of(console, "owner") == ("owner", True)
+
+
+LINK = re.compile(r'value="http://[^"/]+(/reset/[^"]+)"')
+
+
+@pytest.mark.proves("T-L03", "R8.2")
+async def test_a_link_sets_a_password_once_and_opening_it_uses_nothing_up(console: Console) -> None:
+    admin, stranger, ann = [await console.enter(who) for who in ("admin", "stranger", "ann")]
+    page = (await admin.get("/team"))[1]
+    path = f"/team/agents/{console.world.people['ann'].public_id}/reset-link"
+    former, place = [LINK.search((await admin.post(path, page))[1]) for _ in range(2)]
+    assert former is not None
+    assert place is not None
+    for _ in range(3):
+        status, drawn = await stranger.get(place[1])
+        assert (status, "ann@example.com" in drawn) == (200, True)
+    assert (await stranger.get(former[1]))[0] == 409, "a new link voids the former one"
+    assert (await ann.get("/"))[0] == 200, "until it is used nothing changes"
+    assert (await stranger.post(place[1], "", password="short"))[0] == 422
+    new = "another fine password"
+    used = await asyncio.gather(*(stranger.post(place[1], "", password=new) for _ in range(4)))
+    assert sorted(status for status, _ in used) == [303, 409, 409, 409]
+    assert (await ann.get("/"))[0] == 303, "every session of hers ended"
+    status, drawn = await stranger.get(place[1])
+    assert (status, "ann@example.com" in drawn) == (409, False)
+    entry = {"email": "ann@example.com", "password": new}
+    assert await stranger.post("/sign-in", "", **entry) == (303, "/")
+
+
+@pytest.mark.proves("T-L03", "T-L05")
+@pytest.mark.parametrize("what", ["shut out", "promoted", "half an hour", "made up"])
+async def test_a_link_is_void_once_anything_has_changed(console: Console, what: str) -> None:
+    admin, stranger = await console.enter("admin"), await console.enter("stranger")
+    page = (await admin.get("/team"))[1]
+    path = f"/team/agents/{console.world.people['ann'].public_id}"
+    found = LINK.search((await admin.post(f"{path}/reset-link", page))[1])
+    assert found is not None
+    place = found[1]
+    match what:
+        case "shut out":
+            await admin.post(f"{path}/shut-out", page)
+        case "promoted":
+            await admin.post(path, page, name="Ann", alias="", role="admin")
+        case "half an hour":
+            console.world.site.clock.move(reset_links.RESET_LIFE)
+        case _:
+            place = place[:-1] + ("A" if place[-1] != "A" else "B")
+    assert (await stranger.get(place))[0] == 409
+    assert (await stranger.post(place, "", password="another fine password"))[0] == 409
+    assert (await stranger.post("/sign-in", "", email="ann@example.com", password="another fine password"))[0] == 401
 
 
 async def test_the_theme_is_the_agents_own(console: Console) -> None:

@@ -95,6 +95,7 @@ RULES = {
     "GET /agents/{id}": department("agent", R),
     "PATCH /agents/{id}": admin("agent", A, body={"alias": "x"}),
     "PUT /agents/{id}/password": admin("agent", A, 204, body={"password": NEW_PASSWORD}),
+    "POST /agents/{id}/reset-link": admin("agent", A, 201),
     "GET /departments": anyone(R),
     "POST /departments": admin("", A, 201, 409, body={"name": "Returns"}),
     "GET /departments/{id}": department("department", R),

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field
 from sqlalchemy import Connection
 
-from core import agents, api_keys, departments, sessions
+from core import agents, api_keys, departments, reset_links, sessions
 from core.access import Action, Role, Scope
 from core.agents import Agent
 from core.departments import Department
@@ -146,6 +146,13 @@ class ApiKeyOut(Output):
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
         )
+
+
+class ResetLinkMade(Output):
+    """``url`` is shown this once; whoever has it sets the agent's password, once and soon."""
+
+    url: str
+    expires_at: datetime
 
 
 class ApiKeyMade(Output):
@@ -315,6 +322,21 @@ async def put_agent_password(request: Request, body: PasswordIn) -> None:
     hashed = await request.services.passwords.hash(body.password)
     await request.write(agents.set_password, request.by, name, hashed)
     request.services.live.wake(PEOPLE)
+
+
+@route(
+    "POST",
+    "/api/v1/agents/{id}/reset-link",
+    policy=MANAGE_AGENTS,
+    returns=ResetLinkMade,
+    status=201,
+    summary="Make a one-time link by which an agent sets a password; a former one is void",
+    tags=("agents",),
+)
+async def post_reset_link(request: Request) -> ResetLinkMade:
+    """Takes no Idempotency-Key: the answer holds a secret and is not kept (T-G11)."""
+    made = await request.write(reset_links.make, request.by, request.params["id"])
+    return ResetLinkMade(url=f"{request.services.config.base_url}/reset/{made.code}", expires_at=made.expires_at)
 
 
 @route(
@@ -503,6 +525,7 @@ ROUTES = [
     get_agent,
     patch_agent,
     put_agent_password,
+    post_reset_link,
     list_departments,
     post_department,
     get_department,

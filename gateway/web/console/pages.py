@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from gateway.sandbox.stage import Stage
-from gateway.web.console import answers, channels, deliveries, demo, doors, inbox, ledger, live, messages, team, tickets
+from gateway.web.console import (
+    answers,
+    channels,
+    deliveries,
+    demo,
+    doors,
+    inbox,
+    ledger,
+    live,
+    messages,
+    reset,
+    team,
+    tickets,
+)
 from gateway.web.console.doors import draw_problem
 from gateway.web.routing import Route
 from gateway.web.server import Pages
 
-NOUNS = (inbox, tickets, answers, messages, deliveries, ledger, channels, team, live)
+NOUNS = (inbox, tickets, answers, messages, deliveries, ledger, channels, team, reset, live)
 
 
 def pages(stage: Stage | None = None) -> Pages:

@@ -1,22 +1,24 @@
-"""Departments and agents: who is here, and simple forms to add some."""
+"""Departments and agents: who is here, what they may, and forms to add and change some."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import Field
 from sqlalchemy import Connection
 
-from core import agents, departments
-from core.access import Action, Actor, Role
+from core import agents, departments, reset_links
+from core.access import Action, Actor, Role, may
 from core.agents import Agent
 from core.departments import Department
 from core.errors import CoreError
+from core.reset_links import Made
 from gateway.web import security
 from gateway.web.api.schemas_common import FormInput
-from gateway.web.console.forms import BROWSER, go
+from gateway.web.console import reset
+from gateway.web.console.forms import BROWSER, Nothing, go
 from gateway.web.console.frame import page
 from gateway.web.problems import Problem, problem_of
 from gateway.web.routing import Policy, Request, route
@@ -34,6 +36,12 @@ class AgentForm(FormInput):
     role: Role = Role.AGENT
     password: str = Field(default="", max_length=10_000)
     departments: list[str] = Field(default_factory=list, max_length=500)
+
+
+class PersonForm(FormInput):
+    name: str = Field(default="", max_length=1000)
+    alias: str = Field(default="", max_length=1000)
+    role: Role
 
 
 class MembersForm(FormInput):
@@ -73,14 +81,44 @@ async def post_agent(request: Request, form: AgentForm) -> web.Response:
     return go("/team")
 
 
-@route("POST", "/team/agents/{agent}/departments", policy=MANAGES_AGENTS, form=MembersForm)
-async def post_members(request: Request, form: MembersForm) -> web.Response:
+@route("POST", "/team/agents/{agent}", policy=MANAGES_AGENTS, form=PersonForm)
+async def post_person(request: Request, form: PersonForm) -> web.Response:
+    agent_id = request.params["agent"]
+
+    def change(conn: Connection) -> None:
+        agents.set_profile(conn, request.by, agent_id, name=form.name, alias=form.alias)
+        agents.set_role(conn, request.by, agent_id, form.role)
+
+    return await _change(request, change)
+
+
+@route("POST", "/team/agents/{agent}/shut-out", policy=MANAGES_AGENTS, form=Nothing)
+async def post_shut_out(request: Request, form: Nothing) -> web.Response:
+    return await _change(
+        request, lambda conn: agents.set_active(conn, request.by, request.params["agent"], is_active=False)
+    )
+
+
+@route("POST", "/team/agents/{agent}/let-in", policy=MANAGES_AGENTS, form=Nothing)
+async def post_let_in(request: Request, form: Nothing) -> web.Response:
+    return await _change(
+        request, lambda conn: agents.set_active(conn, request.by, request.params["agent"], is_active=True)
+    )
+
+
+@route("POST", "/team/agents/{agent}/reset-link", policy=MANAGES_AGENTS, form=Nothing)
+async def post_reset_link(request: Request, form: Nothing) -> web.Response:
+    """The link is shown once, here; who made it hands it over."""
     try:
-        await request.write(_set_members, request, request.params["agent"], form.departments)
+        made = await request.write(reset_links.make, request.by, request.params["agent"])
     except CoreError as error:
         return await _refuse(request, error)
-    request.services.live.wake(PEOPLE)
-    return go("/team")
+    return await _draw(request, made=made)
+
+
+@route("POST", "/team/agents/{agent}/departments", policy=MANAGES_AGENTS, form=MembersForm)
+async def post_members(request: Request, form: MembersForm) -> web.Response:
+    return await _change(request, lambda conn: _set_members(conn, request, request.params["agent"], form.departments))
 
 
 @route("POST", "/team/departments", policy=MANAGES_DEPARTMENTS, form=DepartmentForm)
@@ -122,7 +160,22 @@ def _set_members(conn: Connection, request: Request, agent_id: str, chosen: Sequ
     agents.set_departments(conn, request.by, agent_id, ids)
 
 
-async def _draw(request: Request, problem: Problem | None = None, agent_form: AgentForm | None = None) -> web.Response:
+async def _change(request: Request, change: Callable[[Connection], object]) -> web.Response:
+    """Do it; whoever lost rights by it loses them on their open pages too (R8.3)."""
+    try:
+        await request.write(change)
+    except CoreError as error:
+        return await _refuse(request, error)
+    request.services.live.wake(PEOPLE)
+    return go("/team")
+
+
+async def _draw(
+    request: Request,
+    problem: Problem | None = None,
+    agent_form: AgentForm | None = None,
+    made: Made | None = None,
+) -> web.Response:
     read = await request.read(_read, request.actor)
     return await page(
         request,
@@ -132,6 +185,9 @@ async def _draw(request: Request, problem: Problem | None = None, agent_form: Ag
         agents=read.agents,
         departments=read.departments,
         problem=problem,
+        made=made,
+        reset_url=reset.link(request, made.code) if made is not None else "",
+        is_managed=lambda item: may(request.actor, Action.AGENT_MANAGE, item.ref),
         form=agent_form or AgentForm(),
         roles=[role.value for role in Role if role is not Role.OWNER or request.actor.role is Role.OWNER],
     )
@@ -144,4 +200,14 @@ async def _refuse(request: Request, error: CoreError, agent_form: AgentForm | No
     return await _draw(request, problem, agent_form)
 
 
-ROUTES = [get_team, post_agent, post_members, post_department, post_theme]
+ROUTES = [
+    get_team,
+    post_agent,
+    post_person,
+    post_shut_out,
+    post_let_in,
+    post_reset_link,
+    post_members,
+    post_department,
+    post_theme,
+]
