@@ -139,8 +139,9 @@ def decode(data: bytes, label: str | None = None) -> tuple[str, bool]:
     if not data:
         return "", True
     for mark, codec_of_mark in _BOMS:
-        if data.startswith(mark) and (mark != codecs.BOM_UTF16_LE or len(data) % 2 == 0):
-            return clean(data.decode(codec_of_mark, "replace")), True
+        if data.startswith(mark) and (mark != codecs.BOM_UTF16_LE or len(data) % 2 == 0 or data[-1:] == b"\n"):
+            is_cut = mark == codecs.BOM_UTF16_LE and len(data) % 2  # a line feed of one byte was added on the way
+            return clean((data[:-1] if is_cut else data).decode(codec_of_mark, "replace")), True
     is_plain = data.isascii()
     if is_plain and (codec is None or codec not in _MULTIBYTE_UNITS):
         return _decode_ascii(data, codec), codec is not None or not label
@@ -185,10 +186,12 @@ def _is_wrong_width(text: str, codec: str) -> bool:
 
 
 def _is_latin(data: bytes) -> bool:
-    """Whether bytes labelled Latin-1 look like it: letters and signs sparse among ASCII, no C1 gaps."""
-    sample = data[:DETECTION_BYTES]
-    high = len(sample.translate(None, _ASCII_BYTES))
-    return high * 3 <= len(sample) or high < 8
+    """Whether bytes labelled Latin-1 look like it: letters and signs sparse among ASCII, or few ones again and again.
+
+    Text in another script needs most of its alphabet, and nearly nothing else.
+    """
+    high = data[:DETECTION_BYTES].translate(None, _ASCII_BYTES)
+    return len(high) * 3 <= len(data[:DETECTION_BYTES]) or len(high) < 8 or 4 * len(set(high)) <= len(high) <= 64
 
 
 def _guess(data: bytes, codec: str | None) -> tuple[str, bool]:

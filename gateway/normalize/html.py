@@ -110,7 +110,7 @@ _CLEANER: Final = nh3.Cleaner(
             "id": set(_QUOTE_IDS),
             "data-marker": set(_DATA_MARKERS),
             "data-smartmail": {"gmail_signature"},
-            "name": {"quote", "messageReplySection", "messageSignatureSection"},
+            "name": {"quote", "messageBodySection", "messageReplySection", "messageSignatureSection"},
         }
         | ({"type": {"cite", "CITE"}} if tag == "blockquote" else {})
         for tag in _MARKED

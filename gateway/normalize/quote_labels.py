@@ -20,6 +20,8 @@ MAX_SIGNATURE_LINES: Final = 24
 MIN_COMMON_CHARS: Final = 30
 MIN_COMMON_WORDS: Final = 5
 SHINGLE: Final = 4
+MAX_TRIES: Final = 10_000  #: lines that could introduce a quote; below so many the text stays as it is
+MIN_WRAPPED: Final = 60  #: characters of a marked line whose rest may stand unmarked below it
 
 _PREFIX = re.compile(r"^[ \t\xa0]{0,3}(?:>|＞|&gt;)")
 _ALL_PREFIXES = re.compile(r"^(?:[ \t\xa0]{0,3}(?:>|＞|&gt;))+ ?")
@@ -80,6 +82,8 @@ def _mend_marks(seen: Sequence[str], blank: Sequence[bool], marked: list[bool]) 
             is_link = "://" in above and (_is_open(above, "(", ")") or _is_open(above[2:], "<", ">"))
             if is_link and (")" in seen[at] or ">" in seen[at]):
                 marked[at] = True
+            elif len(above) >= MIN_WRAPPED and seen[at][:1].islower() and above.rstrip()[-1:] not in ".?!:;)":
+                marked[at] = True  # Gmail for Android marks a line first and wraps it afterwards
 
 
 def _is_open(line: str, opening: str, closing: str) -> bool:
@@ -100,13 +104,14 @@ def _next_filled(blank: Sequence[bool]) -> list[int]:
 def _label_cuts(lines: ql.Lines, labels: list[str]) -> None:
     """Find what introduces a quote; label it and what it introduces. Stops at the first cut to the end."""
     blank, marked = lines.blank, lines.marked
-    total, free, at = len(lines), 0, 0
-    while at < total:
+    total, free, at, tries = len(lines), 0, 0, 0
+    while at < total and tries < MAX_TRIES:
         if blank[at] or (marked[at] and not ql.is_reply_marker(lines.text[at])):
             at += 1
             continue
         is_candidate = ql.may_introduce(lines.text[at]) or lines.is_quote_next(at)
         found = _find_cut(lines, at, free) if is_candidate else None
+        tries += is_candidate
         if found is None:
             at += 1
             continue
@@ -147,8 +152,16 @@ def _find_cut(lines: ql.Lines, at: int, free: int) -> tuple[int, int] | None:
     if ql.may_end_attribution(line, is_quote_next=is_quote_next):
         begin = ql.find_attribution(lines, at, first=free, is_quote_next=is_quote_next)
         if begin is not None:
-            return begin, at + 1
+            return begin, at + (2 if _ends_below(lines, at) else 1)
     return None
+
+
+def _ends_below(lines: ql.Lines, at: int) -> bool:
+    """Whether the last ">:" or "wrote:" of an attribution that is plain without it was wrapped onto the next line."""
+    if ql.ends_with_colon(lines.text[at]) or at + 1 >= len(lines) or lines.marked[at + 1]:
+        return False
+    rest = lines.text[at + 1]
+    return len(rest) < 60 and ql.ends_with_colon(rest)
 
 
 def _skip_attribution(lines: ql.Lines, after: int) -> int:
@@ -228,8 +241,9 @@ def _introduces_itself(lines: ql.Lines, start: int) -> bool:
     for at in range(start, min(start + 3, len(lines))):
         if lines.blank[at] or not lines.marked[at]:
             break
-        if ql.may_end_attribution(lines.text[at], is_quote_next=False):
-            return ql.find_attribution(lines, at, first=start, is_quote_next=False) == start
+        is_end = ql.may_end_attribution(lines.text[at], is_quote_next=False)
+        if is_end and (begin := ql.find_attribution(lines, at, first=start, is_quote_next=False)) is not None:
+            return begin == start
     return lines.label(start) is not None and ql.header_block_end(lines, start, is_announced=False) is not None
 
 

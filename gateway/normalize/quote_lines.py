@@ -231,7 +231,8 @@ def unglue(line: str, *, rest: str) -> Sequence[str]:
             return [piece for piece in pieces if piece.strip()]
     if not ends_with_colon(rest or line):
         return (line,)
-    for start in _GLUED_OPENER.finditer(line):
+    starts = list(_GLUED_OPENER.finditer(line))
+    for start in starts[-2:]:
         tail = f"{line[start.end() :]} {rest}".strip()
         mask = signs(tail)
         if mask & VERB and mask & DATED and _is_attribution(tail, mask, has_colon=True, is_quote_next=False):

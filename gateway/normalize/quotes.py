@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Final
 
 from gateway.normalize import charset
 from gateway.normalize.quote_labels import NEW, QUOTED, SIGNATURE, label_lines
@@ -16,6 +17,7 @@ from gateway.normalize.quote_lines import unglue
 from gateway.normalize.quotes_html import HtmlSplit, split_html
 from gateway.normalize.values import Reply
 
+MAX_TRIES: Final = 2000  #: lines looked at for glue; more is no letter
 #: With what a line ends that may be the end of an attribution.
 _GLUE_ENDS = frozenset(":： -")
 
@@ -36,8 +38,12 @@ def split_text(text: str, parent: str | None = None) -> Reply:
 def _without_glue(lines: list[str]) -> list[str]:
     """Break lines in which new words and what introduces a quote stand together."""
     broken: dict[int, Sequence[str]] = {}
+    tries = 0
     for at, line in enumerate(lines):
         if line[-1:] in _GLUE_ENDS or "-----" in line:
+            tries += 1
+            if tries > MAX_TRIES:
+                break
             for start, end in ((at, at + 1), (at - 1, at + 1)):
                 pieces = unglue(lines[start], rest="".join(lines[start + 1 : end])) if start >= 0 else ()
                 if len(pieces) > 1:

@@ -31,7 +31,8 @@ _QUOTES: Final = (
     ".moz-cite-prefix, .moz-forward-container, .moz-email-headers-table, .gmail_attr, .yahoo_quoted,"
     'div[id^="yahoo_quoted"], .protonmail_quote, [data-marker="__QUOTED_TEXT__"], [data-marker="__HEADERS__"],'
     "#OLK_SRC_BODY_SECTION, #mail-editor-reference-message-container, .zmail_extra, .front-blockquote,"
-    '#reply-intro, div[name="quote"], div[name="messageReplySection"], #_originalContent, #_replyHeader'
+    '#reply-intro, div[name="quote"], [name="messageBodySection"] ~ [name="messageReplySection"],'
+    "#_originalContent, #_replyHeader"
 )
 #: Elements from which on everything is quoted.
 _CUTS: Final = (

@@ -58,6 +58,8 @@ def test_declared_charset_is_read(label: str, text: str) -> None:
     [
         ("Grüße".encode(), "iso-8859-1", "Grüße"),
         ("Grüße".encode(), "us-ascii", "Grüße"),
+        ("ÄäÖöÜü".encode("latin-1") * 9, "iso-8859-1", "ÄäÖöÜü" * 9),
+        ("Grüße\n".encode("utf-16") + b"\n", "utf-16", "Grüße\n"),
         ("Grüße".encode(), None, "Grüße"),
         ("5 € “so”".encode("cp1252"), "iso-8859-1", "5 € “so”"),
         ("5 € “so”".encode("cp1252"), "utf-8", "5 € “so”"),

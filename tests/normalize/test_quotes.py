@@ -125,6 +125,20 @@ def test_line_of_a_phone_is_a_signature(code: str, line: str) -> None:
         "Here is another mail\n\nSent from my desk, is much easier than my mobile phone.",
         "On your remote host you can run:\n\n     telnet 127.0.0.1 52698\n\nThis should connect.",
         'You wrote: "we will refund you". When?',
+        "Please send it to jane@customer.test on 05.05.2024 at 10:00:\nthe red one.",
+        "You can reach me at jane@customer.test until 5 May 2024, 10:00:\nafter that I am away.",
+        "The mail from jane@customer.test of 5 May 2024 10:21 says:\nthe lamp is fine.",
+        "Log:\n2024-05-05 10:00:00 jane@customer.test:\nconnection refused",
+        "Error at 2024-05-05 10:00:00 jane@customer.test:\nE1234",
+        "My boss wrote me on 05/05/2024 10:21:\nsend it back.",
+        "El 5 de mayo de 2024 a las 10:21 me escribió el técnico:\nno funciona.",
+        "Am 05.05.2024 um 10:21 schrieb mir der Techniker:\ndefekt.",
+        "See what On 5 May 2024 means:\nnothing.",
+        "We met. On 5 May 2024 our boss wrote to me this:\nwell done.",
+        "The offer. On 5 May 2024 I wrote:\nplease repair it.",
+        "Please have a look.\n\nGet Outlook working again please.",
+        "Date: 2024-05-05 10:00\nTo: Paris\n\nTwo persons please.",
+        "Part one\n----- Items -----\n5 apples\n----- Total -----\n5",
     ],
 )
 def test_own_words_are_not_cut(text: str) -> None:
@@ -142,6 +156,47 @@ def test_answers_between_quotes_are_kept_in_order() -> None:
     assert reply.signature == "--\nJane"
     assert "> Since when?\n> Exactly?" in reply.quoted
     assert_nothing_lost(text, reply)
+
+
+@pytest.mark.proves("R2.3")
+@pytest.mark.parametrize(
+    ("text", "new"),
+    [
+        ("Thanks! On Mon, May 5, 2024 at 10:00 AM, jane@customer.test wrote:\n> old", "Thanks!"),
+        ("one\ntwo - three--- On Mon, May 5, 2024 at 10:00 AM, jane@customer.test wrote:\n> old", "one\ntwo - three"),
+        ("Danke. Am 05.05.2024 um 10:00 schrieb Jane Doe\n<jane@customer.test>:\nalt", "Danke."),
+        ("Merci ! Le lun. 5 mai 2024 à 10:00, Jane <jane@customer.test> a écrit :\n\nvieux", "Merci !"),
+        ("Three questions:-------- Original message --------From: Jane <jane@customer.test>\nold", "Three questions:"),
+        ("Let us talk.-----Original Message-----\nFrom: Jane\nold", "Let us talk."),
+    ],
+)
+def test_new_words_in_the_line_of_an_attribution_stay_new(text: str, new: str) -> None:
+    reply = split_text(text)
+    assert reply.text == new
+    assert "".join((reply.text + reply.quoted).split()) == "".join(text.split())
+
+
+@pytest.mark.proves("R2.3")
+@pytest.mark.parametrize(
+    ("text", "new"),
+    [
+        (
+            f"new\n\nOn 5/5/24 10:00, Desk wrote:\n> {'long words ' * 6}and\nthe rest of them\n> old\n\nbelow",
+            "new\n\nbelow",
+        ),
+        ("new\n\nOn 5/5/24 10:00, Desk wrote:\n> see (http://x.test/a\n_b=1)\n> old\n\nbelow", "new\n\nbelow"),
+        ("new\n\nOn 5/5/24 10:00, Desk wrote:\n> Is it red?\nyes\n> Is it big?\nno\n> Bye", "new\n\nyes\n\nno"),
+        (f"new\n\nOn 5/5/24 10:00, Desk wrote:\n> {'long words ' * 6}?\nno idea\n> old", "new\n\nno idea"),
+    ],
+)
+def test_line_that_was_wrapped_out_of_a_quote_goes_back_to_it(text: str, new: str) -> None:
+    assert split_text(text).text == new
+
+
+@pytest.mark.proves("T-D12")
+def test_what_could_introduce_quotes_everywhere_is_left_as_it_is() -> None:
+    text = "From: a\n" * 20_000 + "> marked words are still told apart"
+    assert split_text(text).quoted == "> marked words are still told apart"
 
 
 @pytest.mark.proves("R2.3")
@@ -303,6 +358,9 @@ ADVERSARIES = {
     "dashes": "----- ----- -----",
     "at signs": "@" * 60,
     "colons": ":" * 60,
+    "glue": "a On 4 " * 50 + ":",
+    "glued separators": "x -----Original Message----- y",
+    "android": "---- a wrote ----\n> x",
     "long words": "a" * 60,
     "signatures": "Sent from my iPhone",
     "delimiters": "-- ",

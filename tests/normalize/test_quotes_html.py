@@ -54,6 +54,11 @@ CLIENTS = {
     "lotus notes": "<p>NEW</p><p><font>Desk &lt;desk@example.test&gt; wrote on 05/05/2024 10:00:00 AM:</font></p><p>OLD</p>",
     "samsung": "<div>NEW</div><div><br></div><div>-------- Ursprüngliche Nachricht --------</div><div>Von: Desk </div><div>Datum: 05.05.24 </div><div>OLD</div>",
     "header block in a table": "<p>NEW</p><table><tr><td>From:</td><td>Desk desk@example.test</td></tr><tr><td>To:</td><td>Jane</td></tr><tr><td>Date:</td><td>05/05/2024 10:00</td></tr><tr><td>Subject:</td><td>x</td></tr></table><p>OLD</p>",
+    "windows mail": '<div>NEW</div><div style="padding-top:5px;border-top-color:rgb(229,229,229);border-top-width:1px;border-top-style:solid"><b>Zmurf:</b> Desk<br><b>Blorg:</b> May 5<br><b>Tz:</b> Jane</div><div>OLD</div>',
+    "spark": '<div name="messageBodySection">NEW</div><div name="messageReplySection">OLD</div>',
+    "block quote with its own attribution": "<div>NEW</div><blockquote><div>On 5 May 2024, at 10:00, Desk &lt;desk@example.test&gt; wrote:</div><div>OLD</div></blockquote>",
+    "block quote with its own header block": f"<div>NEW</div><blockquote>{HEADER}<br>OLD</blockquote>",
+    "gmail quote below an attribution alone": '<div>NEW</div><p>On Mon, May 5, 2024 at 10:00 AM Desk &lt;desk@example.test&gt; wrote:</p><blockquote class="gmail_quote">OLD</blockquote>',
     "our marker": "<div>NEW</div><div>##- Please type your reply above this line -##</div><table><tr><td>OLD</td></tr></table>",
     "plain text in pre": "<pre>NEW\n\nOn 5 May 2024 at 10:00, Desk &lt;desk@example.test&gt; wrote:\n&gt; OLD\n&gt; OLD too\n</pre>",
 }
@@ -76,6 +81,9 @@ def test_new_words_stand_above_the_quote_of_each_client(html: str) -> None:
     [
         "<p>As the poet says:</p><blockquote>To be or not to be</blockquote><p>That is my question.</p>",
         "<blockquote>indented by me</blockquote>",
+        '<p>As the poet says:</p><blockquote class="gmail_quote">To be or not to be</blockquote><p>That is it.</p>',
+        '<div><div name="messageReplySection"><p>the only words</p></div></div>',
+        "<blockquote>My words<br>On 5 May 2024, at 10:00, Desk &lt;desk@example.test&gt; wrote:<br>x</blockquote>",
         "<p>From: Berlin<br>To: Paris<br>Date: 5 May 2024 10:00</p>",
         '<div style="border-top:solid #E1E1E1 1.0pt"><p>my own rule</p></div>',
         "<p>one</p><hr><p>two</p>",
