@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -40,9 +40,11 @@ log = structlog.get_logger("gatehouse.ingest")
 
 BATCH = 64
 SUSPECTS = 2  # rows with a failed attempt that are in hand at once: no more can be blamed for the next crash
-CHUNKS_AHEAD = 12
+CHUNKS_AHEAD = 20
 CHUNKS_TOGETHER = 8  # that are settled in one commit
 CHUNK = 8  # mails that one child reads in a row: fewer passes through the pipe
+CHUNK_BYTES = 1_000_000  # of raws, so that what is read ahead stays small whatever the mails are
+LATECOMER_SECONDS = 0.05  # for the chunk behind, while there is a backlog: fewer commits
 POLL_SECONDS = 5.0
 
 
@@ -97,8 +99,7 @@ class Ingest:
         if works[0].attempts > 1:
             self._read_alone(group, works)
             return len(works)
-        for start in range(0, len(works), CHUNK):
-            chunk = works[start : start + CHUNK]
+        for chunk in _chunks(works):
             self._ahead.update(work.id for work in chunk)
             await self._reading.put((chunk, group.create_task(self._read_chunk(chunk))))
         return len(works)
@@ -108,17 +109,20 @@ class Ingest:
         while True:
             chunks = [await self._reading.get()]
             await asyncio.wait([chunks[0][1]])
-            while self._is_next_read() and len(chunks) < CHUNKS_TOGETHER:
+            while len(chunks) < CHUNKS_TOGETHER and await self._is_next_read():
                 chunks.append(self._reading.get_nowait())
             await self._settle([read for _chunk, reading in chunks for read in reading.result()])
             self._ahead.difference_update(work.id for chunk, _reading in chunks for work in chunk)
             if self._reading.empty():
                 self._hub.wake(f"ledger:{self._view.channel_id}")
 
-    def _is_next_read(self) -> bool:
-        """Whether the next chunk in line is ready too: then it goes into the same commit."""
+    async def _is_next_read(self) -> bool:
+        """Whether the next chunk in line is ready too, or will be at once: then it goes into the same commit."""
         waiting: deque[_Reading] = self._reading._queue  # type: ignore[attr-defined]  # asyncio.Queue cannot be peeked
-        return bool(waiting) and waiting[0][1].done()
+        if not waiting:
+            return False
+        await asyncio.wait([waiting[0][1]], timeout=LATECOMER_SECONDS)
+        return waiting[0][1].done()
 
     def _claim(self, conn: Connection, alone: Sequence[int], ahead: Sequence[int]) -> list[ledger.Work]:
         self._check_lease(conn)
@@ -217,3 +221,15 @@ class Ingest:
     def _check_lease(self, conn: Connection) -> None:
         if not leases.holds(conn, self._lease, clock=self._db.clock):
             raise LeaseLost(f"another node owns channel {self._view.channel_id}")
+
+
+def _chunks(works: Sequence[ledger.Work]) -> Iterator[Sequence[ledger.Work]]:
+    """Cut a batch into runs that are small by number and by bytes; a large mail stands alone."""
+    chunk: list[ledger.Work] = []
+    for work in works:
+        if chunk and (len(chunk) == CHUNK or sum(item.raw_bytes for item in chunk) + work.raw_bytes > CHUNK_BYTES):
+            yield chunk
+            chunk = []
+        chunk.append(work)
+    if chunk:
+        yield chunk

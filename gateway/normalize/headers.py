@@ -55,6 +55,7 @@ class Head:
 
     fields: tuple[tuple[str, bytes], ...] = ()
     index: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    _decoded: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # several judges ask for the same
 
     def has(self, name: str) -> bool:
         return name.lower() in self.index
@@ -69,8 +70,13 @@ class Head:
 
     def first(self, name: str) -> str | None:
         """Return the first such field decoded, unfolded and free of control characters; None when absent."""
-        found = self.index.get(name.lower())
-        return words.decode_field(found[0]) if found else None
+        key = name.lower()
+        found = self.index.get(key)
+        if not found:
+            return None
+        if key not in self._decoded:
+            self._decoded[key] = words.decode_field(found[0])
+        return self._decoded[key]
 
     def all(self, name: str) -> list[str]:
         return [words.decode_field(value) for value in self.index.get(name.lower(), ())]

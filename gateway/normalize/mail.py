@@ -15,9 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_tz
-from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from gateway.normalize import (
@@ -39,11 +38,11 @@ MAX_REFERENCES: Final = 50
 MAX_TEXT_CHARS: Final = bodies.MAX_TEXT_CHARS
 MAX_SUBJECT_CHARS: Final = 1000
 MAX_ID_CHARS: Final = 998
+FEW_CHARS: Final = 400
 LANGUAGE_CHARS: Final = 1000  # more does not change the verdict
 _DAY_SECONDS: Final = 86_400
 _DELIVERED: Final = ("delivered-to", "x-original-to", "envelope-to")
 _CUT_NOTICE: Final = "\n[…]"
-_NOT_LINE_ENDS: Final = bytes(set(range(256)) - {0x0A, 0x0D})
 _MSG_ID: Final = re.compile(r"<([^<>]{1,998})>")
 _CID: Final = re.compile(r'src="cid:([^"]{1,500})"')
 _PART_LINE: Final = re.compile(r"content-[a-z-]{2,40}:", re.IGNORECASE)
@@ -79,17 +78,18 @@ def read_mail(raw: bytes, *, parent_text: str | None = None) -> Mail:
     except Exception:  # noqa: BLE001  the promise of this module; the fuzz tests fail on the code it leaves
         text = _as_it_stands(data[body_at:])
         noted = (*warnings, "reader-failed")
-        return _read_fields(head)(text=text, reply=Reply(text=text), warnings=noted)
+        return Mail(**_read_fields(head), text=text, reply=Reply(text=text), warnings=noted)
     try:
-        return _judge(said, leaves, head)
+        verdict = _judge(said, leaves, head)
     except Exception:  # noqa: BLE001  the same; the words and files are not lost with the verdict
-        return replace(said, warnings=(*said.warnings, "reader-failed"))
+        verdict = {"warnings": (*said["warnings"], "reader-failed")}
+    return Mail(**said | verdict)
 
 
 def read_head_only(raw: bytes) -> Mail:
     """Read only the header fields: a cheap look at a mail whose body may not even be here."""
     head, _, warnings = read_head(_with_line_feeds(raw))
-    return _read_fields(head)(warnings=tuple(warnings))
+    return Mail(**_read_fields(head), warnings=tuple(warnings))
 
 
 def _as_it_stands(body: bytes) -> str:
@@ -113,8 +113,8 @@ def _with_line_feeds(raw: bytes) -> bytes:
 
 def _read(
     head: Head, data: bytes, body_at: int, warnings: list[str], parent_text: str | None
-) -> tuple[Mail, list[Leaf]]:
-    """Return what the mail says, not yet what sort it is, and its parts."""
+) -> tuple[dict[str, Any], list[Leaf]]:
+    """Return the fields of what the mail says, not yet what sort it is, and its parts."""
     root, mime_warnings = mime.read_tree(head, data, body_at)
     body = bodies.read_body(root)
     noted = dict.fromkeys([*warnings, *mime_warnings, *body.warnings])
@@ -125,29 +125,35 @@ def _read(
     reply, reply_html = _read_reply(spoken, parent_text)
     if reply.text == spoken.text:
         reply = replace(reply, text=spoken.text)  # one string: it goes through the parser's pipe once
-    said = _read_fields(head)(
-        text=spoken.text,
-        html=spoken.safe_html,
-        reply=reply,
-        reply_html=reply_html,
-        attachments=_read_files(body.files, spoken.safe_html, noted),
-        canonical_digest=canonical_digest(head, data[body_at:]),
-        warnings=tuple(noted),
-    )
+    said = _read_fields(head) | {
+        "text": spoken.text,
+        "html": spoken.safe_html,
+        "reply": reply,
+        "reply_html": reply_html,
+        "attachments": _read_files(body.files, spoken.safe_html, noted),
+        "canonical_digest": canonical_digest(head, data[body_at:]),
+        "warnings": tuple(noted),
+    }
     return said, list(mime.leaves(root))
 
 
-def _judge(said: Mail, leaves: list[Leaf], head: Head) -> Mail:
-    report = dsn.read_report(leaves, head, said.text)
-    automatic = autoreply.judge(head, sender=said.sender, subject=said.subject, is_report=report is not None)
-    return replace(
-        said,
-        kind=_kind(report, automatic, is_answer=autoreply.is_reply_like(head, said.subject)),
-        automatic=automatic,
-        bounce=report if isinstance(report, Bounce) else None,
-        report=report if isinstance(report, Report) else None,
-        language=language.detect((said.reply.text or said.text)[:LANGUAGE_CHARS]),
-    )
+def _judge(said: dict[str, Any], leaves: list[Leaf], head: Head) -> dict[str, Any]:
+    text, subject, reply = said["text"], said["subject"], said["reply"]
+    report = dsn.read_report(leaves, head, text)
+    automatic = autoreply.judge(head, sender=said["sender"], subject=subject, is_report=report is not None)
+    return {
+        "kind": _kind(report, automatic, is_answer=autoreply.is_reply_like(head, subject)),
+        "automatic": automatic,
+        "bounce": report if isinstance(report, Bounce) else None,
+        "report": report if isinstance(report, Report) else None,
+        "language": _language(reply.text or text),
+    }
+
+
+def _language(text: str) -> str | None:
+    """The language of the first words; of more of them where those do not tell."""
+    told = language.detect(text[:FEW_CHARS])
+    return told if told or len(text) <= FEW_CHARS else language.detect(text[:LANGUAGE_CHARS])
 
 
 def _kind(report: Bounce | Report | None, automatic: Automatic, *, is_answer: bool) -> Kind:
@@ -264,29 +270,28 @@ def _read_files(files: list[Leaf], safe_html: str | None, noted: dict[str, None]
     return tuple(attachments)
 
 
-def _read_fields(head: Head) -> partial[Mail]:
-    """Return a mail whose header fields are filled in and whose words are still to come."""
+def _read_fields(head: Head) -> dict[str, Any]:
+    """Return what the header says, as fields of ``Mail``; it is built once, when the words are known too."""
     sender, is_unclear = addresses.parse_sender(head.raws("from"))
     delivered = [value for name in _DELIVERED for value in head.all(name)][: addresses.MAX_ADDRESSES]
-    return partial(
-        Mail,
-        sender=sender,
-        is_sender_unclear=is_unclear,
-        to=_addresses(head, "to"),
-        cc=_addresses(head, "cc"),
-        reply_to=_addresses(head, "reply-to"),
-        delivered_to=tuple(dict.fromkeys(value.strip("<> ") for value in delivered if value)),
-        return_path=_return_path(head),
-        subject=(head.first("subject") or "")[:MAX_SUBJECT_CHARS],
-        date=_read_date(head.first("date")),
-        message_id=next(iter(_ids(head.first("message-id"))), None),
-        in_reply_to=tuple(_ids(" ".join(head.all("in-reply-to")))[:MAX_REFERENCES]),
-        references=tuple(_ids(" ".join(head.all("references")))[-MAX_REFERENCES:]),
-        thread_index=_thread_index(head.first("thread-index")),
-        authentication=_authentication(head),
-        loop_marker=head.first("x-gatehouse-loop"),
-        received_count=len(head.raws("received")),
-    )
+    return {
+        "sender": sender,
+        "is_sender_unclear": is_unclear,
+        "to": _addresses(head, "to"),
+        "cc": _addresses(head, "cc"),
+        "reply_to": _addresses(head, "reply-to"),
+        "delivered_to": tuple(dict.fromkeys(value.strip("<> ") for value in delivered if value)),
+        "return_path": _return_path(head),
+        "subject": (head.first("subject") or "")[:MAX_SUBJECT_CHARS],
+        "date": _read_date(head.first("date")),
+        "message_id": next(iter(_ids(head.first("message-id"))), None),
+        "in_reply_to": tuple(_ids(" ".join(head.all("in-reply-to")))[:MAX_REFERENCES]),
+        "references": tuple(_ids(" ".join(head.all("references")))[-MAX_REFERENCES:]),
+        "thread_index": _thread_index(head.first("thread-index")),
+        "authentication": _authentication(head),
+        "loop_marker": head.first("x-gatehouse-loop"),
+        "received_count": len(head.raws("received")),
+    }
 
 
 def _addresses(head: Head, name: str) -> tuple[Address, ...]:
@@ -353,19 +358,13 @@ def _authentication(head: Head) -> dict[str, str]:
 def canonical_digest(head: Head, body: bytes) -> str:
     """Return the SHA-256 by which a mail is known again in another folder or after a server's move.
 
-    Message-ID, From, Date, Subject, To, Cc and the body; white space of folding, line ends and blank lines at
-    the end do not count, because servers change them.
+    Message-ID, From, Date, Subject, To, Cc and the body; white space of folding and line ends do not count, because
+    servers change them.
     """
     digest = hashlib.sha256()
     for name in ("message-id", "from", "date", "subject", "to", "cc"):
         for raw in head.raws(name)[:10]:
             digest.update(name.encode() + b":" + b" ".join(raw.split()) + b"\n")
     digest.update(b"\n")
-    ends = body.translate(None, _NOT_LINE_ENDS)
-    if ends != b"\r\n" * (len(ends) // 2) or body.count(b"\r\n") != len(ends) // 2:
-        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-    end = len(body)
-    while end and body[end - 1] in b"\r\n":
-        end -= 1
-    digest.update(memoryview(body)[:end])
+    digest.update(body.translate(None, b"\r\n"))
     return digest.hexdigest()
