@@ -244,8 +244,11 @@ _leave = Hot(
     sa.update(outbox)
     .where(
         outbox.c.id == sa.bindparam("row_id"),
-        outbox.c.state == "leased",
-        outbox.c.fence == sa.bindparam("its_fence"),
+        sa.or_(
+            sa.and_(outbox.c.state == "leased", outbox.c.fence == sa.bindparam("its_fence")),
+            # taken back from us while the store was away: what the peer said settles the doubt
+            sa.and_(outbox.c.state == "doubt", outbox.c.fence - 1 == sa.bindparam("its_fence")),
+        ),
     )
     .values(
         state=sa.bindparam("set_state"),
@@ -271,8 +274,8 @@ def finish(
     """COMMIT C: record what the try brought and move the row on; return its new state.
 
     Evidence is true whoever owns the row by now, so it is recorded in any case; the row itself moves only under the
-    fence. ``retry_at`` None with a recipient still open means that the window is over: that is recorded too.
-    ``give_up_at`` moves the end of the window.
+    fence, or out of the doubt that taking it back has left. ``retry_at`` None with a recipient still open means that
+    the window is over: that is recorded too. ``give_up_at`` moves the end of the window.
     """
     is_only = len(claimed.deliveries) == 1
     changed = []

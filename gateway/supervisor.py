@@ -15,7 +15,6 @@ from datetime import timedelta
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from core import channels, leases
 from core.channels import Channel
@@ -24,7 +23,7 @@ from core.failpoints import failpoint
 from core.keys import Keys, KeyUnusable
 from core.leases import Lease
 from core.store.blobs import Blobs
-from core.store.database import Database
+from core.store.database import STORE_AWAY, Database
 from core.store.schema import department
 from gateway.accounts import Accounts, own_keys
 from gateway.channels import email_imap
@@ -101,8 +100,8 @@ class Supervisor:
     async def _look(self) -> None:
         try:
             wanted = await self._db.read(channels.versions)
-        except (DBAPIError, OSError) as error:  # the store is away: what runs goes on, and we look again
-            log.warning("supervisor.store_unreachable", error=type(error).__name__)
+        except STORE_AWAY as error:  # what runs goes on, and we look again
+            log.warning("supervisor.store_unreachable", error=str(error))
             return
         await self._adjust(wanted)
 

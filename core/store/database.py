@@ -31,6 +31,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from core.clock import Clock
+from core.store.away import StoreError as StoreError  # most of its readers know it from here
+from core.store.away import is_passing, naming
 from core.store.sleepers import LONGEST_WAIT, LOOK_SECONDS, application_name, end_sleepers
 
 P = ParamSpec("P")
@@ -44,16 +46,10 @@ PG_RETRIES = 5
 #: A node that stops in the middle of a transaction must not hold its locks against the others (F-K23; see sleepers).
 SERVER_SETTINGS = {"statement_timeout": "30000", "idle_in_transaction_session_timeout": "10000"}
 RETRYABLE = {"40001", "40P01"}  # serialization failure, deadlock
+#: What a loop that lives on catches: the store is away, or refused this job; the next round looks again (F-N01).
+STORE_AWAY = (StoreError, DBAPIError, OSError)
 
 log = logging.getLogger("gatehouse.store")
-
-
-class StoreError(Exception):
-    """The store did not do it; nothing of the job remains. ``is_final``: this process must not go on."""
-
-    def __init__(self, text: str, *, is_final: bool = False) -> None:
-        super().__init__(text)
-        self.is_final = is_final
 
 
 class StoreInUse(StoreError):
@@ -74,7 +70,10 @@ class Database(Protocol):
     ) -> T: ...
 
     async def write_all(self, jobs: Sequence[Job]) -> list[Any]:
-        """Run the jobs in order, each on its own: its result, or the exception that undid it, in its place."""
+        """Run the jobs in order, each on its own: its result, or the exception that undid it, in its place.
+
+        Raises StoreError where the store failed and not a job; what was done by then, the store knows.
+        """
 
     async def read(
         self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -133,7 +132,11 @@ class SqliteDatabase:
         return cast(T, await self._submit(function, args, kwargs))
 
     async def write_all(self, jobs: Sequence[Job]) -> list[Any]:
-        return await asyncio.gather(*(self._submit(*job) for job in jobs), return_exceptions=True)
+        results = await asyncio.gather(*(self._submit(*job) for job in jobs), return_exceptions=True)
+        for result in results:
+            if isinstance(result, StoreError):
+                raise result
+        return results
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -167,7 +170,7 @@ class SqliteDatabase:
         if conn is None:
             conn = self._local.conn = self._read_engine.connect()
             self._reader_connections.append(conn)
-        with conn.begin():
+        with naming(), conn.begin():
             return function(conn, *args, **kwargs)
 
     def _write_forever(self) -> None:
@@ -255,9 +258,17 @@ def _run_in_savepoint(conn: Connection, work: _Work) -> tuple[Any, BaseException
             raise  # SQLite rolled everything back, or the disk fails: the whole batch is lost
         raw.execute("ROLLBACK TO job")
         raw.execute("RELEASE job")
-        return None, error
+        return None, _named(error)
     raw.execute("RELEASE job")
     return value, None
+
+
+def _named(error: Exception) -> Exception:
+    try:
+        with naming():
+            raise error
+    except Exception as named:  # noqa: BLE001 - handed to the caller in its place
+        return named
 
 
 def _roll_back(conn: Connection) -> bool:
@@ -350,6 +361,10 @@ class PostgresDatabase:
         return self._engine
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with naming():
+            return await self._write(function, args, kwargs)
+
+    async def _write(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         for retry in range(PG_RETRIES):
             try:
                 async with self._engine.begin() as conn:
@@ -366,10 +381,11 @@ class PostgresDatabase:
         return await self.write(_run_all, jobs)
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._engine.connect() as conn:
-            await conn.execution_options(postgresql_readonly=True)
-            async with conn.begin():
-                return await conn.run_sync(function, *args, **kwargs)
+        with naming():
+            async with self._engine.connect() as conn:
+                await conn.execution_options(postgresql_readonly=True)
+                async with conn.begin():
+                    return await conn.run_sync(function, *args, **kwargs)
 
     async def end_sleepers(self, *, longest: timedelta = LONGEST_WAIT, every_seconds: float = LOOK_SECONDS) -> None:
         """Free, until cancelled, what nodes that stand still keep locked. Each node does this for all."""
@@ -378,8 +394,8 @@ class PostgresDatabase:
             try:
                 for name in await self.write(end_sleepers, longest=longest):
                     log.warning("store.sleeper_ended: %s", name)
-            except (DBAPIError, OSError) as error:
-                log.warning("store.unreachable: %s", type(error).__name__)
+            except STORE_AWAY as error:
+                log.warning("store.unreachable: %s", error)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -392,7 +408,7 @@ def _run_all(conn: Connection, jobs: Sequence[Job]) -> list[Any]:
         try:
             results.append(function(conn, *args, **kwargs))
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in RETRYABLE or error.connection_invalidated:
+            if is_passing(error):
                 raise
             savepoint.rollback()
             results.append(error)

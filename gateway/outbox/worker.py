@@ -11,13 +11,12 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from core import channels, outbox
 from core.delivery import Evidence, Fact
@@ -26,7 +25,7 @@ from core.failpoints import failpoint
 from core.keys import Keys
 from core.outbox import Claimed, Waiting
 from core.store.blobs import BlobDamaged, Blobs
-from core.store.database import Database
+from core.store.database import STORE_AWAY, Database, StoreError
 from core.store.schema import channel
 from gateway.channels.contract import Handover, Outcome, OutcomeKind, Sender
 from gateway.channels.email_config import EmailConfig
@@ -39,8 +38,6 @@ from gateway.outbox.schedule import Backoff, RetryPolicy, later, next_attempt_at
 
 log = structlog.get_logger("gatehouse.outbox")
 
-#: What a store says that cannot be reached just now; it is asked again (F-N01).
-STORE_AWAY = (DBAPIError, OSError)
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
 SWEEP_SECONDS = 15.0
@@ -55,6 +52,8 @@ DELAYED_AFTER = timedelta(hours=3)  # where a channel cannot say (R5.3)
 NOTIFY_TROUBLE = "FAILURE,DELAY"  # RFC 3461 section 4.1
 NOTIFY_ALL = "SUCCESS,FAILURE,DELAY"
 FAULT_BACKOFF = Backoff(initial=timedelta(seconds=30), factor=2.0, cap=timedelta(minutes=30))
+#: How long to wait before what a peer said is offered to the store again.
+STORE_BACKOFF = Backoff(initial=timedelta(milliseconds=200), factor=2.0, cap=timedelta(seconds=5))
 #: Against mistakes more than against storms: one person, one domain.
 LIMITS = {
     "recipient": (Limit(per=timedelta(hours=1), count=120, burst=30),),
@@ -107,7 +106,13 @@ class OutboxWorker:
         self._in_hand: dict[int, Claimed] = {}
         self._faults: dict[int, tuple[int, datetime]] = {}  #: channel -> failures in a row, rests until
         self._noted: dict[int, datetime] = {}
+        self._unstored: set[int] = set()
         self._is_stopping = False
+
+    @property
+    def unstored(self) -> int:
+        """How many outcomes are known here alone: if the process ended now, those answers would be in doubt."""
+        return len(self._unstored)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -312,10 +317,34 @@ class OutboxWorker:
         give_up_at: datetime | None = None,
         has_worked: bool = False,
     ) -> None:
-        state = await self._db.write(self._finish_now, claimed, facts, retry_at, give_up_at, has_worked)
+        state = await self._store_outcome(claimed, facts, retry_at, give_up_at, has_worked)
         failpoint("O7")
         log.info("outbox.attempt_ended", outbox=claimed.outbox_id, attempt=claimed.attempt, state=state)
         failpoint("O8")
+
+    async def _store_outcome(self, claimed: Claimed, *outcome: Any) -> str:
+        """COMMIT C. The peer has spoken and cannot be asked again, so its word is kept until the store takes it.
+
+        The answer stays in hand meanwhile: with a few of them nothing new is claimed, or there would be more.
+        """
+        failures = 0
+        try:
+            while True:
+                try:
+                    return await self._db.write(self._finish_now, claimed, *outcome)
+                except StoreError as error:
+                    if error.is_final:
+                        raise
+                    failures += 1
+                    self._unstored.add(claimed.outbox_id)
+                    self._noted.pop(claimed.channel_id, None)
+                    log.error(
+                        "outbox.outcome_not_stored",
+                        outbox=claimed.outbox_id, attempt=claimed.attempt, failures=failures, error=str(error),
+                    )  # fmt: skip
+                await asyncio.sleep(STORE_BACKOFF.delay(failures, self._rng).total_seconds())
+        finally:
+            self._unstored.discard(claimed.outbox_id)
 
     def _finish_now(
         self,

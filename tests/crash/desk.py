@@ -20,13 +20,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from core import channels, ledger, outbox
 from core.access import SYSTEM
 from core.failpoints import failpoint
 from core.ids import public_id
-from core.store.database import StoreInUse
+from core.store.database import STORE_AWAY, StoreInUse
 from core.store.schema import agent, channel, delivery, department, message, ticket
 from core.store.schema import ledger as ledger_table
 from core.store.schema import outbox as outbox_table
@@ -216,8 +215,8 @@ class _Desk:
             while True:
                 try:
                     counts = await self._house.db.read(_counts)
-                except (DBAPIError, OSError):
-                    counts = {}  # the server of the store is away: ask again
+                except STORE_AWAY:
+                    counts = {}  # ask again
                 if counts and counts["rows"] >= rows and not any(counts[name] for name in self._work):
                     return counts
                 await wait(waiter, REST_SECONDS)
