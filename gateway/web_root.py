@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from aiohttp import web
 from sqlalchemy import Connection
 
 from core import channels
 from core.passwords import Passwords
+from core.store.database import STORE_AWAY
 from core.store.schema import ledger
 from gateway.app import House
 from gateway.channels import email_imap, email_smtp
@@ -23,7 +26,10 @@ from gateway.web.console.pages import pages
 from gateway.web.server import build_app
 from gateway.web.services import Services
 
+log = structlog.get_logger("gatehouse.health")
+
 TROUBLED = ("failing", "delayed")
+HEALTH_SECONDS = 5.0  # a store that takes longer to say anything is not well
 
 
 @asynccontextmanager
@@ -31,7 +37,16 @@ async def web_application(house: House, stage: Stage | None = None) -> AsyncIter
     """Build the application; with a ``stage`` the demo pages are part of it. Raises ConfigError without assets."""
 
     async def health() -> Mapping[str, Any]:
-        return await house.db.read(_health)
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                found = await house.db.read(_health)
+        except (*STORE_AWAY, TimeoutError) as error:
+            log.warning("health.store_unavailable", error=str(error) or type(error).__name__)
+            found = {"status": "store_unavailable"}
+        unstored = house.worker.unstored
+        if unstored and found["status"] == "ok":
+            found["status"] = "outcomes_not_stored"
+        return {**found, "outcomes_not_stored": unstored}
 
     passwords = Passwords()
     services = Services(
@@ -63,7 +78,7 @@ async def check_channel(config: EmailConfig) -> Sequence[str]:
     return findings or ["neither IMAP nor SMTP is set"]
 
 
-def _health(conn: Connection) -> Mapping[str, Any]:
+def _health(conn: Connection) -> dict[str, Any]:
     """``ok`` means that this process serves and its store answers; what troubles channels is told to admins (P10)."""
     states = [
         {
