@@ -157,6 +157,15 @@ def count_again(conn: Connection, ids: Sequence[int]) -> list[Work]:
     return sorted((Work(**row) for row in rows), key=lambda work: work.id)
 
 
+def give_back(conn: Connection, ids: Sequence[int]) -> None:
+    """Take the last attempt of these rows back, as far as they still wait: nobody finished it or failed in it."""
+    conn.execute(
+        sa.update(ledger)
+        .where(ledger.c.id.in_(ids), ledger.c.state == "received", ledger.c.attempts > 0)
+        .values(attempts=ledger.c.attempts - 1)
+    )
+
+
 _by_id = sa.select(ledger).where(ledger.c.id == sa.bindparam("row_id"))
 
 

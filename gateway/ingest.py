@@ -81,18 +81,27 @@ class Ingest:
         now = self._db.clock.now()
         await self._db.write(self._owned, ledger.quarantine_exhausted, self._view.channel_id, now=now)
         with self._hub.subscribe(f"ledger:{self._view.channel_id}") as waiter:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._settle_in_order(), name=f"settle-{self._view.channel_id}")
-                while True:
-                    if not await self.run_once(group):
-                        await wait(waiter, POLL_SECONDS)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._settle_in_order(), name=f"settle-{self._view.channel_id}")
+                    while True:
+                        if not await self.run_once(group):
+                            await wait(waiter, POLL_SECONDS)
+            except asyncio.CancelledError:
+                await self._give_back()
+                raise
 
     async def run_once(self, group: asyncio.TaskGroup) -> int:
         """Claim one batch and have it read in tasks of ``group``; return how many rows were claimed.
 
         Waits while enough is read ahead, so that memory stays flat however long the backlog is.
         """
-        works = await self._db.write(self._claim, list(self._alone), list(self._ahead))
+        claiming = asyncio.ensure_future(self._db.write(self._claim, list(self._alone), list(self._ahead)))
+        try:
+            works = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._ahead.update(work.id for work in await claiming)
+            raise
         if not works:
             return 0
         failpoint("I7")
@@ -103,6 +112,12 @@ class Ingest:
             self._ahead.update(work.id for work in chunk)
             await self._reading.put((chunk, group.create_task(self._read_chunk(chunk))))
         return len(works)
+
+    async def _give_back(self) -> None:
+        """Told to stop: that is no fault of the mails in hand, so their attempt does not count."""
+        in_hand = [*self._ahead, *self._alone]
+        if in_hand:
+            await self._db.write(self._owned, ledger.give_back, in_hand)
 
     async def _settle_in_order(self) -> None:
         """Settle what was read in the order in which it came in, while more is being read."""

@@ -234,3 +234,20 @@ async def test_conversation_beside_poison_keeps_its_order(house: House, word: st
     assert rows[-1]["ticket_id"] == rows[1]["ticket_id"]
     messages = [row["subject"] for row in await house.desk.rows(schema.message)]
     assert messages == ["question", *(f"good {number}" for number in range(CHUNK)), "Re: question"]
+
+
+@pytest.mark.proves("R1.3", "F-Z01")
+async def test_stop_uses_up_no_attempt_of_what_is_in_hand(house: House, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    parsers = Parsers(count=1, spool=spool, read=stubs.read)
+    try:
+        await house.take(poison("hang"), *map(good, range(CHUNK * 2)))
+        for _ in range(ledger.MAX_ATTEMPTS + 1):
+            async with house.reading(parsers), asyncio.timeout(PATIENCE):
+                while not any(row["attempts"] for row in await house.desk.rows(schema.ledger)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        rows = await house.desk.rows(schema.ledger)
+    finally:
+        await parsers.close()
+    assert {(row["state"], row["attempts"]) for row in rows} == {("received", 0)}
