@@ -1,4 +1,4 @@
-"""News about one of two recipients that comes while the other is dealt with: what is shown is true of both."""
+"""News that comes while somebody else deals with the same answer: what is shown is true of all its recipients."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ def _claim(conn: Connection, office: Office, message_id: int) -> Claimed:
     return claimed
 
 
-def _die_in_doubt(conn: Connection, office: Office, message_id: int, count: int) -> None:
-    """End between the final dot and its reply, in a try that so many recipients were taken in."""
+def _die_in_doubt(conn: Connection, office: Office, message_id: int, count: int) -> Claimed:
+    """Lose the lease between the final dot and its reply, in a try that so many recipients were taken in."""
     claimed = _claim(conn, office, message_id)
     ids = list(claimed.deliveries)[:count]
-    outbox.cross_line_of_doubt(conn, office.keys, claimed, ids, clock=office.clock)
+    crossed = outbox.cross_line_of_doubt(conn, office.keys, claimed, ids, clock=office.clock)
     outbox.sweep(conn, office.keys, clock=office.clock, is_sole_owner=True)
+    return crossed
 
 
 async def _at_once(office: Office, message_id: int) -> None:
@@ -136,5 +137,19 @@ async def test_doubt_that_ends_while_another_recipient_is_tried_is_over(store_ur
         now = office.clock.now()
         taken = Evidence(fact=Fact.ACCEPTED, round=claimed.round, attempt=claimed.attempt, at=now, source="smtp")
         await office.db.write(outbox.finish, office.keys, claimed, {waiting: taken}, retry_at=None, now=now)
+        assert {status for status, _detail in (await office.statuses(message_id)).values()} == {"sent"}
+        assert (await office.outbox(message_id))["state"] == "done"
+
+
+@OPEN
+@pytest.mark.proves("F-K23", "F-N05")
+async def test_doubt_ends_with_the_reply_that_its_owner_reads_too_late(store_url: str, tmp_path: Path) -> None:
+    async with _furnished(store_url, tmp_path) as office:
+        message_id = await _answer(office, await office.ticket())
+        sleeper = await office.db.write(_die_in_doubt, office, message_id, len(PEOPLE))
+        now = office.clock.now()
+        taken = Evidence(fact=Fact.ACCEPTED, round=sleeper.round, attempt=sleeper.attempt, at=now, source="smtp")
+        facts = dict.fromkeys(sleeper.deliveries, taken)
+        await office.db.write(outbox.finish, office.keys, sleeper, facts, retry_at=None, now=now)
         assert {status for status, _detail in (await office.statuses(message_id)).values()} == {"sent"}
         assert (await office.outbox(message_id))["state"] == "done"
