@@ -47,7 +47,7 @@ _LEADING: Final = re.compile(
 #: What stands right before an address that is a recipient.
 _LABEL: Final = re.compile(
     r"(?:recipients?|rcpt to|addressed to|(?:un)?deliver(?:y|ed|able)?\b.{0,40}\bto|address(?:es|see)?|unknown user|users?|"
-    r"userid|mailbox|allowed size|\d attempts|sent to|message to|mail to|error for|empfänger\w{0,4}|destinataires?|"
+    r"userid|mailbox|(?:failed|rejected|undeliverable|bounced)(?= {0,3}:)|allowed size|\d attempts|sent to|message to|mail to|error for|empfänger\w{0,4}|destinataires?|"
     r"destinatari[oa]s?|ontvangers?|mottagare|modtager|odbiorc\w{1,2}|adresát|címzett|получател\w{1,3}|alıcı|"
     r"宛先|受信者|收件人|收件者|받는 사람)(?:\(e?s\))?\s{0,3}[:=]?\s{0,10}[<\"'\[(]{0,3}(?:smtp:)?$",
     re.IGNORECASE,
@@ -116,7 +116,9 @@ def read_told(notice: str, ours: frozenset[str]) -> list[Told]:
             if address.lower() in told or is_other(address, ours) or len(told) >= MAX_RECIPIENTS:
                 continue
             place = _place(before, after, lines_since_cue=number - cue, is_listed=opened)
-            if place is None or (not place and told):
+            if place and opened and _BETWEEN.fullmatch(before):
+                place = told[current].is_named
+            elif place is None or (not place and told):
                 continue
             current, opened = address.lower(), True
             told[current] = Told(address, is_named=place)

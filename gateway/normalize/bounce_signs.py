@@ -15,8 +15,8 @@ from gateway.normalize import autoreply
 from gateway.normalize.headers import Head
 
 MAX_NOTICE_CHARS: Final = 30_000
-#: A bounce without any sign in its header has to say so at once.
-_TOP_CHARS: Final = 600
+#: A bounce without any sign in its header has to say so in its first paragraph: a person says something first.
+_TOP_CHARS: Final = 300
 
 ADDRESS: Final = re.compile(r"(?<![\w.+=/@-])[\w.+=/&'*!#$%?^`{|}~-]{1,90}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}(?![\w@])")
 DAEMONS: Final = re.compile(
@@ -221,7 +221,7 @@ def is_bounce(head: Head, notice: str, *, is_report: bool, is_named: bool) -> bo
         return is_enough
     if _SUBJECT.search(subject) is None or autoreply.has_reply_mark(subject) or head.has("in-reply-to"):
         return False
-    top = notice.lstrip()[:_TOP_CHARS]
+    top = notice.lstrip().partition("\n\n")[0][:_TOP_CHARS]
     return is_named and (_UNMISTAKABLE.search(top) or _DEFINITE.search(top)) is not None
 
 

@@ -71,7 +71,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"inbox is full|quota.{0,40}(?:exceed|überschr|dépass|superad|plein|full)|has exceeded (?:his|her|their|its|the) (?:\w{1,12} )?(?:mailbox|quota|limit|storage|space|disk|account)|"
         r"account is full|postfach.{0,40}voll|speicherplatz|bo[iî]te .{0,40}pleine|bo[iî]te aux lettres .{0,20}satur|"
         r"buz[oó]n .{0,20}llen|casella .{0,30}piena|caixa .{0,30}(?:cheia|lotada)|mailbox vol\b|ящик .{0,30}переполн|"
-        r"переполнен|skrzynka .{0,30}(?:pełna|przepełniona)|storage (?:limit|quota|full|allocation)|user is over|disk full|"
+        r"переполнен|skrzynka .{0,30}(?:pełna|przepełniona)|storage (?:limit|quota|full|allocation)|user is over|user has exceeded|exhausted .{0,30}(?:storage|space)|disk full|"
         r"no space left|space has been used up|limite? de (?:almacenamiento|armazenamento|stockage)|邮箱已满|容量不足|容量超|"
         r"メールボックス.{0,20}(?:一杯|いっぱい|超)",
     ),
@@ -107,7 +107,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"(?:account|mailbox|user|recipient) (?:is |has been |was )(?:temporarily )?blocked|"
         r"(?:disabled|inactive|suspended|deactivated|closed|locked|archived|expired) (?:account|mailbox|user|recipient|address)|"
         r"extended inactivity|temporar(?:y|ily) locked|\bsuspend\b|user is inactive|not? (?:been )?activated|"
-        r"dormant|abandoned|deaktiviert|gesperrt|désactivé|destinataire archivee|deshabilitad|disabilitat",
+        r"dormant|abandoned|inactiv[aeo]\b|disattiv|nieaktywn|zablokowan|inutilizzo|falta de uso|desactiv|заблокирован|отключен|being accepted for this mailbox|deaktiviert|gesperrt|désactivé|destinataire archivee|deshabilitad|disabilitat",
     ),
     (
         "takes_no_mail",
@@ -127,7 +127,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         "relay_denied",
         r"relay(?:ing)?[- ](?:access )?(?:denied|not (?:allowed|permitted)|prohibited|disallowed|restrict)|(?:as an?|open|insecure(?: mail)?|to) relay\b|"
         r"not permitted to relay|we do not relay|cannot relay|relaying|relay attempt|rcpthosts|relay (?:mail|through)|"
-        r"not a gateway|not local host|handle mail for|when attempting to send to a non-local|"
+        r"not a gateway|not local host|handle mail for(?! that user)|when attempting to send to a non-local|"
         r"isn.?t in my list of allowed|sorry, that domain",
     ),
     (
@@ -154,7 +154,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"ambiguous.{0,20}recipient|invalid final delivery|account not available|user disabled; cannot receive|mailbox unavailable|"
         r"access denied.{0,20}as\(|recipient address(?:es)? rejected ?: access denied|"
         r"verification failed|recipient verif|failed to route the address|no valid recipients|not deliverable to|"
-        r"no hay|bad recipient|not a valid user",
+        r"no hay|bad recipient|not a valid user|mail for that user|recipient (?:address )?rejected(?!: .{0,40}polic)",
     ),
     (
         "blocked",
@@ -163,7 +163,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"\bbanned\b|poor reputation|bad reputation|low reputation|reputation|sender(?:score| ?base)|invaluement|"
         r"blocked by|has been blocked|access (?:to this mail system )?.{0,30}denied due|blocked for abuse|"
         r"connection refused by policy|client host .{0,80}(?:blocked|rejected)|listed (?:at|in|by|on)\b|"
-        r"is not allowed to connect|tenant has exceeded|denied by .{0,20}(?:acl|rule)|confirm this mail server|go away\b|"
+        r"is not allowed to connect|tenant has exceeded|denied by .{0,20}(?:acl|rule)|confirm this mail server|due to abuse|\b(?:OU|SC|DY)-00\d|ips blocked|requires that you verify|too many bounces|weren.t sent\b|go away\b|"
         r"server requires confirmation|refused to talk to me|not currently accepting mail from your ip",
     ),
     (

@@ -8,6 +8,7 @@ is believed here: which delivery a report speaks of is decided elsewhere, by sig
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -23,6 +24,7 @@ MAX_FORM_BYTES: Final = 512 * 1024
 MAX_RECIPIENTS: Final = 500
 #: Past this many characters of diagnostics only the codes are weighed: a report of 500 essays stays cheap.
 MAX_WEIGHED_CHARS: Final = 40_000
+MAX_REMARK_CHARS: Final = 300
 _STATUS_TYPES: Final = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _MDN_TYPES: Final = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 _RETURNED_TYPES: Final = frozenset(
@@ -49,6 +51,7 @@ _RECIPIENT_FIELDS: Final = frozenset(
 _NAMING_FIELDS: Final = frozenset({"final-recipient", "original-recipient", "action", "status", "x-actual-recipient"})
 _FIELD = re.compile(r"^[ \t]?([A-Za-z][A-Za-z0-9-]{1,60})[ \t]*:[ \t]*(.*)$")
 _TYPED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9-]{0,40})\s*;\s*(.*)$", re.DOTALL)
+_LETTERS = re.compile(r"[A-Za-z]{3}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _ADDRESS_XTEXT = re.compile(r"\+(2B|3D)")
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
@@ -145,13 +148,15 @@ def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head:
     message, records = _split_records(fields)
     is_delay = bounce_signs.is_delay_notice(head, text)
     told = legacy_bounce.read_words(text) if any(_is_silent(record) for record in records[:MAX_RECIPIENTS]) else {}
+    originals = Counter(_read_address(record.get("original-recipient", "")) for record in records[:MAX_RECIPIENTS])
     budget = MAX_WEIGHED_CHARS
     recipients: list[BouncedRecipient] = []
     for record in records[:MAX_RECIPIENTS]:
-        recipients.append(
-            _read_recipient(record, is_delay=is_delay, told=told, is_lone=len(records) == 1, is_weighed=budget > 0)
-        )
-        budget -= len(recipients[-1].diagnostic)
+        one = _read_recipient(record, is_delay=is_delay, told=told, is_lone=len(records) == 1, is_weighed=budget > 0)
+        if originals[one.original_address] > 1:  # one list or alias, many failures: the final addresses tell them apart
+            one = replace(one, address=_final_address(record) or one.address)
+        recipients.append(one)
+        budget -= len(one.diagnostic)
     if not any(one.address for one in recipients):
         legacy = legacy_bounce.read(head, text, is_report=True)
         if legacy is not None and (not recipients or any(one.address for one in legacy.recipients)):
@@ -208,7 +213,7 @@ def _read_recipient(
     record: dict[str, str], *, is_delay: bool, told: dict[str, str], is_lone: bool, is_weighed: bool
 ) -> BouncedRecipient:
     original = _read_address(record.get("original-recipient", ""))
-    final = _read_address(record.get("final-recipient", "")) or _read_address(record.get("x-actual-recipient", ""))
+    final = _final_address(record)
     diagnostic = _find_diagnostic(record)
     if _is_silent(record) and not bounce_notice.says_why(diagnostic):
         own = [told[key] for key in ((original or "").lower(), (final or "").lower()) if told.get(key)]
@@ -233,18 +238,20 @@ def _read_recipient(
     )
 
 
+def _final_address(record: dict[str, str]) -> str | None:
+    return _read_address(record.get("final-recipient", "")) or _read_address(record.get("x-actual-recipient", ""))
+
+
 def _find_diagnostic(record: dict[str, str]) -> str:
     """Return the words of the other side: in their field, or where some systems put them instead."""
     diagnostic = " ".join(_untyped(record.get("diagnostic-code", "")).split())
-    if bounce_notice.says_why(diagnostic):
-        return diagnostic
     for name in ("x-supplementary-info", "x400-supplementary-info"):
-        words = record.get(name, "").strip('<>" ')
-        if bounce_notice.says_why(words):
+        words = record.get(name, "").strip('<>" ')[:MAX_REMARK_CHARS]
+        if bounce_notice.says_why(words) and not bounce_notice.says_why(diagnostic[:MAX_REMARK_CHARS]):
             return words
     # "Status: 5.0.0 (recipient reached disk quota)", "Status: 553 Message too big"
-    remark = record.get("status", "") if not diagnostic else ""
-    return " ".join(remark.strip().split()) if re.search(r"[A-Za-z]{3}", remark) else diagnostic
+    remark = record.get("status", "")[:MAX_REMARK_CHARS] if not diagnostic else ""
+    return " ".join(remark.split()) if _LETTERS.search(remark) else diagnostic
 
 
 def _read_action(value: str, status: str | None, code: int | None, *, is_delay: bool) -> str:

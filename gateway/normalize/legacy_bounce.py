@@ -36,7 +36,9 @@ def read(head: Head, text: str, *, is_report: bool) -> Bounce | None:
     if not is_report and not bounce_signs.may_be_bounce(head):
         return None
     notice = bounce_notice.cut_notice(text)
-    told = bounce_notice.read_told(notice, _own_addresses(head)) or bounce_notice.read_told(notice, frozenset())
+    told = bounce_notice.read_told(notice, _own_addresses(head))
+    if not told:  # some systems name the recipient in X-Original-To
+        told = bounce_notice.read_told(notice, _own_addresses(head, ("to",)))
     is_named = head.has("x-failed-recipients") or any(one.is_named for one in told)
     if not bounce_signs.is_bounce(head, notice, is_report=is_report, is_named=is_named):
         return None
@@ -52,12 +54,8 @@ def read_words(text: str) -> dict[str, str]:
     return {one.address.lower(): one.words for one in told if bounce_notice.says_why(one.words)}
 
 
-def _own_addresses(head: Head) -> frozenset[str]:
-    return frozenset(
-        found.lower()
-        for name in ("to", "delivered-to", "x-original-to")
-        for found in ADDRESS.findall((head.first(name) or "")[:5000])
-    )
+def _own_addresses(head: Head, names: tuple[str, ...] = ("to", "delivered-to", "x-original-to")) -> frozenset[str]:
+    return frozenset(found.lower() for name in names for found in ADDRESS.findall((head.first(name) or "")[:5000]))
 
 
 def _recipients(head: Head, notice: str, told: list[Told], *, is_delay: bool) -> list[BouncedRecipient]:

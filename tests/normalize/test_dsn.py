@@ -296,3 +296,95 @@ def test_form_of_many_recipients_is_cut() -> None:
         + "\n\n"
     )
     assert len(bounce(one * 2000).recipients) <= dsn.MAX_RECIPIENTS
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+@pytest.mark.parametrize(
+    ("fields", "text", "status", "code", "reason"),
+    [
+        ("Status: 5.0.0 (recipient reached disk quota)", "", "5.0.0", None, "mailbox_full"),
+        ("Status: 553 Exceeded maximum inbound message size", "", None, 553, "too_big"),
+        ("Status: 5.0.0", "<one@customer.test>: Domain does not exist\n", "5.0.0", None, "no_such_domain"),
+        (
+            'Status: 5.0.0\nDiagnostic-Code: Reason 1 (x)\nX400-Supplementary-Info: "gives 5.7.1 Unable to relay"',
+            "",
+            "5.7.1",
+            None,
+            "relay_denied",
+        ),
+        ("Diagnostic-Code: smtp; 550 5.2.2 <x>", "<one@customer.test>: 550 5.1.1 no\n", "5.2.2", 550, "mailbox_full"),
+    ],
+)
+def test_reason_is_found_where_systems_put_it(
+    fields: str, text: str, status: str | None, code: int | None, reason: str
+) -> None:
+    (told,) = bounce(f"Final-Recipient: rfc822; one@customer.test\nAction: failed\n{fields}\n", text=text).recipients
+    assert (told.status, told.code, told.reason) == (status, code, reason)
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+def test_recipients_of_one_alias_are_told_apart_by_their_final_address() -> None:
+    one = "Original-Recipient: rfc822;all@customer.test\nFinal-Recipient: rfc822; {}@in.test\nAction: failed\n\n"
+    told = bounce(one.format("jane") + one.format("john")).recipients
+    assert [recipient.address for recipient in told] == ["jane@in.test", "john@in.test"]
+    assert [recipient.original_address for recipient in told] == ["all@customer.test"] * 2
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+def test_report_inside_the_mail_of_a_gateway_is_read() -> None:
+    inner = (
+        "From: postmaster@mx.test\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n"
+        "--b\nContent-Type: text/plain\n\nSorry\n--b\nContent-Type: message/delivery-status\n\n"
+        "Final-Recipient: rfc822; one@customer.test\nAction: failed\nStatus: 5.1.1\n\n--b--\n"
+    )
+    outer = read_head(b"From: postmaster@gate.test\nContent-Type: multipart/mixed; report-type=delivery-status\n\n")[0]
+    report = dsn.read_report([leaf("message/rfc822", inner)], outer, "")
+    assert isinstance(report, Bounce)
+    assert [(one.address, one.status) for one in report.recipients] == [("one@customer.test", "5.1.1")]
+    person = read_head(b"From: Jane <jane@customer.test>\nSubject: look at this\n\n")[0]
+    assert dsn.read_report([leaf("message/rfc822", inner)], person, "") is None
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+@pytest.mark.parametrize(
+    ("words", "reason", "is_permanent"),
+    [("Quota exceeded", "mailbox_full", False), ("I want no mail from shops", "not_allowed", True)],
+)
+def test_receipt_of_a_filter_that_rejects_is_a_bounce(words: str, reason: str, is_permanent: bool) -> None:
+    form = (
+        "Final-Recipient: rfc822; one@customer.test\nOriginal-Message-ID: <d77@example.test>\n"
+        "Disposition: automatic-action/MDN-sent-automatically; deleted\n"
+    )
+    text = f"Your message to <one@customer.test> was automatically rejected:\n{words}\n"
+    report = dsn.read_report([leaf("message/disposition-notification", form)], head("disposition-notification"), text)
+    assert isinstance(report, Bounce)
+    (told,) = report.recipients
+    assert (told.address, told.action, told.reason) == ("one@customer.test", "failed", reason)
+    assert told.is_permanent is is_permanent
+    assert report.original_message_id == "d77@example.test"
+
+
+@pytest.mark.proves("R2.4")
+@pytest.mark.parametrize(
+    ("fields", "extra", "recipient"),
+    [
+        ("Subject: complaint about message from 192.0.2.1", "X-HmXmrOriginalRecipient: one@customer.test\n", True),
+        ("Subject: complaint about message from 192.0.2.1", "", False),
+        ("Subject: Email Feedback Report for IP 192.0.2.1\nX-Loop: scomp", "", False),
+    ],
+)
+def test_complaint_of_before_the_standard_is_a_report(fields: str, extra: str, recipient: bool) -> None:
+    top = read_head(f"From: staff@post.test\n{fields}\nContent-Type: multipart/mixed\n\n".encode())[0]
+    report = dsn.read_report([leaf("message/rfc822", extra + RETURNED)], top, "")
+    assert report == Report(
+        kind="complaint",
+        disposition="abuse",
+        recipient="one@customer.test" if recipient else None,
+        original_message_id="d77.9f2c@example.test",
+    )
+
+
+@pytest.mark.proves("R2.4")
+def test_mail_that_a_person_sends_along_is_no_complaint() -> None:
+    person = read_head(b"From: Jane <jane@customer.test>\nSubject: A complaint about your message\n\n")[0]
+    assert dsn.read_report([leaf("message/rfc822", RETURNED)], person, "see attached") is None

@@ -56,6 +56,34 @@ def test_each_recipient_of_a_notice_keeps_its_own_words() -> None:
     ]
 
 
+@pytest.mark.proves("R2.4", "F-S07")
+@pytest.mark.parametrize(
+    ("notice", "addresses"),
+    [
+        ("Unknown user: a@one.test\n\n553 unknown\n\nUnknown user: b@two.test\n\n553 unknown\n", ["a@one.test", "b@two.test"]),
+        ("The following addresses failed: a@one.test, <b@two.test>; c@three.test\n", ["a@one.test", "b@two.test", "c@three.test"]),
+        ("Delivery failed:\n\n<a@one.test>: user unknown, see b@two.test\n", ["a@one.test"]),
+        ("Your message to a@one.test could not be delivered. For assistance contact help@mx.test\n", ["a@one.test"]),
+        ("Could not be delivered, 550 5.1.1\nTo: a@one.test\n", ["a@one.test"]),
+    ],
+)  # fmt: skip
+def test_every_recipient_and_nobody_else_is_named(notice: str, addresses: list[str]) -> None:
+    bounce = read(f"Return-Path: <>\nFrom: MAILER-DAEMON@mx.test\nSubject: Undeliverable Mail\n\n{notice}")
+    assert isinstance(bounce, Bounce)
+    assert [one.address for one in bounce.recipients] == addresses
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+@pytest.mark.parametrize("words", ["expanded from: <all@customer.test>", "ultimately generated from all@customer.test"])
+def test_address_that_we_wrote_to_is_kept_beside_the_one_it_led_to(words: str) -> None:
+    bounce = read(
+        "From: MAILER-DAEMON@mx.test\nSubject: Returned mail\n\nThe following addresses had permanent fatal errors\n"
+        f"jane@in.test\n    ({words})\n    550 5.1.1 user unknown\n"
+    )
+    assert isinstance(bounce, Bounce)
+    assert [(one.address, one.original_address) for one in bounce.recipients] == [("jane@in.test", "all@customer.test")]
+
+
 @pytest.mark.proves("R2.4", "F-S09")
 @pytest.mark.parametrize(
     "mail",
@@ -69,6 +97,16 @@ def test_each_recipient_of_a_notice_keeps_its_own_words() -> None:
         "From: Postmaster <postmaster@customer.test>\nSubject: Question about your mail server\n\nHello, could you please tell me your MX?",
         "From: Parcel Service <info@parcel.test>\nReturn-Path: <>\nSubject: Your parcel could not be delivered\n\nWe could not be delivered your parcel today. We will try again.",
         "From: Mailer-Daemon@customer.test\nReturn-Path: <>\nSubject: Hello\n\nNothing happened.",
+        "From: Jane <jane@customer.test>\nSubject: Mail delivery failed: returning message to sender\n\nHi, what shall I do with this?\n\nThis message was created automatically by mail delivery software.\nThe following address failed:\n\n  john@other.test\n    550 5.1.1 user unknown",
+        "From: Jane <jane@customer.test>\nSubject: WG: Unzustellbar: Bestellung\n\nDiese Nachricht konnte nicht an folgende Empfänger zugestellt werden:\n\njohn@other.test",
+        "From: Jane <jane@customer.test>\nSubject: Undeliverable address\nIn-Reply-To: <x@y>\n\nYour mail was not delivered to\njane@customer.test\nfor days.",
+        "From: Jane <jane@customer.test>\nSubject: Delivery failed\n\nMy parcel was not delivered to me. Write to:\njane@customer.test",
+        "From: Jane <jane@customer.test>\nReturn-Path: <>\nAuto-Submitted: auto-replied\nSubject: I have left\n\nI no longer work here, mail is not forwarded. Contact:\n\nbob@customer.test",
+        "From: Jane <jane@customer.test>\nReturn-Path: <>\nSubject: Re: Lieferung\n\nIch bin im Urlaub. In dringenden Fällen:\nbob@customer.test",
+        "From: Parcel <noreply@parcel.test>\nAuto-Submitted: auto-generated\nSubject: Delivery failed\n\nWe could not deliver your parcel.\n\nRecipient: jane@customer.test\nReason: nobody was there. Delivery attempt 1 failed.",
+        "From: Postmaster <postmaster@customer.test>\nSubject: Your mail to us\n\nHello, our server refused you: 550 5.7.1 blocked. We opened it. Regards, Jane\n\nYou wrote to:\ndesk@example.test",
+        "From: News <news@shop.test>\nList-Unsubscribe: <https://shop.test>\nSubject: Rejected offers return\n\nOur mail system at the shop delivers. jane@customer.test",
+        "From: Jane <jane@customer.test>\nSubject: My mails bounce\n\nEvery message I send to bob@example.test is returned: 550 5.1.1 user unknown. Why?",
     ],
 )  # fmt: skip
 def test_what_people_and_robots_write_is_no_bounce(mail: str) -> None:
@@ -118,6 +156,25 @@ def test_what_people_and_robots_write_is_no_bounce(mail: str) -> None:
         ("5.7.10", None, "", "tls", "ours", True),
         ("4.5.3", 452, "Too many recipients", "too_many_recipients", "ours", False),
         ("5.0.0", None, "", "other", "theirs", True),
+        ("4.0.0", 452, "Mailbox size limit exceeded", "mailbox_full", "recipient", False),
+        (None, 550, "User has too many messages on the server", "mailbox_full", "recipient", False),
+        (None, 550, "max message size exceeded", "too_big", "content", True),
+        (None, 550, "Spamming not allowed", "spam", "policy", True),
+        ("5.7.3", 553, "CONTENT REJECT by dspam", "spam", "policy", True),
+        ("5.7.1", 550, "No mailbox found", "no_such_mailbox", "recipient", True),
+        ("5.7.17", 550, "sorry, no mailbox here by that name", "no_such_mailbox", "recipient", True),
+        ("5.7.9", 554, "Message not accepted for policy reasons", "policy", "policy", True),
+        ("5.7.1", 553, "you try to use me as a relay", "relay_denied", "policy", True),
+        (None, None, "Name service error for name=x.test type=MX: Malformed name server reply", "dns_failure", "theirs", False),
+        (None, 554, "host kessler.test said: 554 Message looping", "loop", "theirs", True),
+        (None, 550, "host spam.mx.test[192.0.2.1] said: 550 user unknown", "no_such_mailbox", "recipient", True),
+        (None, 550, "192.0.2.1 is not allowed to send mail from example.test", "authentication", "ours", True),
+        (None, 550, "Your server requires confirmation", "blocked", "policy", True),
+        ("5.1.90", 550, "You have reached the daily limit", "rate_limited", "ours", False),
+        (None, 421, "4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints", "rate_limited", "ours", False),
+        ("5.7.1", 550, "SC-001 Unfortunately, messages from 192.0.2.1 weren't sent", "blocked", "policy", True),
+        (None, 554, "Service currently unavailable", "system_error", "theirs", True),
+        (None, 550, "Konto jest zablokowane lub nieaktywne", "mailbox_disabled", "recipient", True),
         (None, None, "", "other", "theirs", False),
     ],
 )  # fmt: skip
