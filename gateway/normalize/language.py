@@ -152,7 +152,7 @@ def _count_scripts(sample: str) -> Counter[str]:
 def _tell_arabic(sample: str) -> str:
     if any(letter in sample for letter in "ٹڈڑے"):
         return "ur"
-    return "fa" if any(letter in sample for letter in "پچژگی") and "ي" not in sample and "ة" not in sample else "ar"
+    return "fa" if any(letter in sample for letter in "پچژگکی") and "ي" not in sample and "ة" not in sample else "ar"
 
 
 def _by_words(sample: str, allowed: frozenset[str] | None, *, is_cyrillic: bool) -> str | None:

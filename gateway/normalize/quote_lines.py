@@ -354,7 +354,7 @@ def header_block_end(lines: Lines, start: int, *, is_announced: bool) -> int | N
         label = lines.label(at)
         if label is not None:
             kinds.setdefault(label[0], label[1])
-            if is_announced:
+            if is_announced or lines.text[at].count(":") > 3:
                 for other in _INNER_LABEL.findall(label[1]):  # converters put a block on one line
                     if kind := quote_words.LABELS.get(other.casefold()):
                         kinds.setdefault(kind, label[1])
