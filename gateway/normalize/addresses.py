@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import idna
@@ -41,6 +42,7 @@ class _Piece:
     in_group: bool
 
 
+SHORT: Final = 320  # characters; what is longer is rare, and not remembered
 #: Nothing that breaks a line or a store may be part of a mailbox (T-D05).
 _BREAKS: Final = {0: " ", 10: " ", 13: " "}
 
@@ -58,7 +60,16 @@ def parse_address_list(text: str, limit: int = MAX_ADDRESSES) -> list[Address]:
 
 
 def parse_field(raw: bytes | None, limit: int = MAX_ADDRESSES) -> tuple[Address, ...]:
-    return tuple(parse_address_list(words.to_text(raw), limit)) if raw else ()
+    if not raw:
+        return ()
+    return _parse_short(raw, limit) if len(raw) <= SHORT else _parse(raw, limit)
+
+
+def _parse(raw: bytes, limit: int) -> tuple[Address, ...]:
+    return tuple(parse_address_list(words.to_text(raw), limit))
+
+
+_parse_short = lru_cache(maxsize=1024)(_parse)  # every mail of a mailbox has the same To
 
 
 def parse_sender(fields: tuple[bytes, ...]) -> tuple[Address | None, bool]:
@@ -271,6 +282,10 @@ def identity_key(address: str) -> str | None:
     Domain: IDNA A-labels, ASCII lower case, no trailing dot. Local part: NFC and ASCII case only, because NFKC
     and Unicode case folding make different mailboxes equal (T-A12). None when it is no address.
     """
+    return _short_key(address) if len(address) <= SHORT else _key(address)
+
+
+def _key(address: str) -> str | None:
     local, at, domain = charset.clean(address).strip().rpartition("@")
     domain = domain.rstrip(".")
     if not at or not local or not domain or _UNSAFE.search(address):
@@ -282,6 +297,9 @@ def identity_key(address: str) -> str | None:
     ):
         local = local[1:-1]  # quotes that nobody needed
     return f"{_ascii_lower(_composed(local))}@{_a_label(domain)}"
+
+
+_short_key = lru_cache(maxsize=4096)(_key)
 
 
 def _composed(text: str) -> str:
