@@ -115,7 +115,8 @@ def _ends_prefix(bare: str, prefix: str) -> bool:
 
 
 def _submitted(head: Head) -> str:
-    return (head.first("auto-submitted") or "").partition(";")[0].strip().lower()
+    """The keyword alone: parameters and comments may follow, "auto-replied (vacation)"."""
+    return (head.first("auto-submitted") or "").partition(";")[0].partition("(")[0].strip().lower()
 
 
 def _precedence(head: Head) -> str:

@@ -65,7 +65,8 @@ automatyczna wiadomość, przebywam na urlopie, jestem na urlopie, jsem na dovol
 szabadságon vagyok, sunt în concediu, автоматичний відповідь, аўтаматычны адказ, автоматски одговор
 автоматты жауап, автоматты түрде жауап, автоматическое сообщение, я в отпуске, я у відпустці, në pushim
 përgjigje automatike, avtomatik cavab, avtomatik javob, ավտոմատ պատասխան, ავტომატური პასუხი, outomatiese antwoord
-ārpus biroja, ārpus biroja atrašanās automātiska atbilde, prombūtnes, atvaļinājum, atostogos, puhkusel, jibu la moja kwa moja, ateb awtomatig, atgàirleag
+ārpus biroja atrašanās automātiska atbilde
+ārpus biroja, prombūtnes, atvaļinājum, atostogos, puhkusel, jibu la moja kwa moja, ateb awtomatig, atgàirleag
 freagra uathoibríoch, balasan automatik, di luar pejabat, awtomatikong tugon, स्वचालित उत्तर, স্বয়ংক্রিয় উত্তর
 தானியங்கி பதில், స్వయంచాలక ప్రత్యుత్తరం, پاسخ خودکار, خودکار جواب, 自动应答, 自動回信, 休假通知, 不在のお知らせ, 休暇のお知らせ
 休暇中, 외근 중, 휴가 중, đi vắng, đang nghỉ phép, นอกสำนักงาน, בחופשה, מענה אוטומטי, خارج المكتب

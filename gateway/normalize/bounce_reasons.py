@@ -113,7 +113,7 @@ def classify(status: str | None, code: int | None, diagnostic: str) -> Reason:
 
     A vague code (``5.0.0``, ``5.7.1``) leaves the word to the text, a definite one keeps it. Raises nothing.
     """
-    digit = _first_digit(status, code, diagnostic)
+    digit = _first_digit(status, code)
     word = _find_word(status, code, diagnostic)
     side, is_final_word = REASONS[word]
     is_expired = status is not None and status.partition(".")[2] == "4.7" and word == "expired"
@@ -127,7 +127,14 @@ def classify(status: str | None, code: int | None, diagnostic: str) -> Reason:
     return Reason(word, side, is_permanent)
 
 
-def _first_digit(status: str | None, code: int | None, diagnostic: str) -> str:
+def is_given_up(reason: Reason, status: str | None, code: int | None) -> bool:
+    """Whether a mail system that failed for this reason means it for good; without any code its words decide."""
+    if status is None and code is None:
+        return reason.side in ("recipient", "content", "policy") and REASONS[reason.word][1]
+    return reason.is_permanent
+
+
+def _first_digit(status: str | None, code: int | None) -> str:
     if code is not None:
         return str(code)[:1]
     if status:

@@ -233,7 +233,7 @@ def _read_recipient(
         code=code,
         diagnostic=diagnostic[: bounce_notice.MAX_DIAGNOSTIC_CHARS],
         reason=reason.word if action in ("failed", "delayed") else "",
-        is_permanent=action == "failed" and reason.is_permanent,
+        is_permanent=action == "failed" and bounce_reasons.is_given_up(reason, status, code),
         original_address=original,
     )
 

@@ -95,7 +95,7 @@ def _judge(address: str | None, diagnostic: str, *, is_delay: bool, made_from: s
         code=code,
         diagnostic=diagnostic[: bounce_notice.MAX_DIAGNOSTIC_CHARS],
         reason=reason.word,
-        is_permanent=not is_delay and reason.is_permanent,
+        is_permanent=not is_delay and bounce_reasons.is_given_up(reason, status, code),
         original_address=made_from,
     )
 

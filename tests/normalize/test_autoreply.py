@@ -253,6 +253,9 @@ def test_weak_subject_counts_beside_another_sign() -> None:
     ("fields", "subject", "is_answer"),
     [
         ("Auto-Submitted: auto-replied", "Thanks", True),
+        ("Auto-Submitted: auto-replied (vacation)", "Re: Order", True),
+        ("Auto-Submitted: Auto-Replied; owner-email=jane@customer.test", "Re: Order", True),
+        ("X-Precedence: auto_reply", "Thanks", True),
         ("X-Autoreply: yes", "Thanks", True),
         ("Precedence: auto_reply", "Thanks", True),
         ("Auto-Submitted: auto-generated\nIn-Reply-To: <a@b>", "We have received your request", True),

@@ -73,6 +73,19 @@ def test_every_recipient_and_nobody_else_is_named(notice: str, addresses: list[s
     assert [one.address for one in bounce.recipients] == addresses
 
 
+@pytest.mark.proves("R2.4", "F-S02")
+@pytest.mark.parametrize(
+    ("words", "is_permanent"),
+    [("User unknown", True), ("their mailbox is full", False), ("it did not work", False), ("450 user unknown", False)],
+)
+def test_words_decide_for_good_or_for_now_where_no_code_stands(words: str, is_permanent: bool) -> None:
+    bounce = read(
+        f"From: MAILER-DAEMON@mx.test\nSubject: Undeliverable Mail\n\nRecipient: jane@customer.test\n{words}\n"
+    )
+    assert isinstance(bounce, Bounce)
+    assert [one.is_permanent for one in bounce.recipients] == [is_permanent]
+
+
 @pytest.mark.proves("R2.4", "F-S07")
 @pytest.mark.parametrize("words", ["expanded from: <all@customer.test>", "ultimately generated from all@customer.test"])
 def test_address_that_we_wrote_to_is_kept_beside_the_one_it_led_to(words: str) -> None:
