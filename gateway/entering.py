@@ -69,6 +69,7 @@ class Case:
     work: ledger.Work
     mail: Mail
     sizes: Sequence[int]  #: of the attachments, in their order
+    is_id_used: bool  #: another mail of this mailbox carried the same Message-ID
     now: datetime
 
 
@@ -345,7 +346,7 @@ def _reply(case: Case, known: Mapping[str, Sequence[Ref]]) -> Reply:
 def _warnings(case: Case, sender: _Sender) -> list[str]:
     mail = case.mail
     warnings = list(mail.warnings)
-    if mail.message_id and ledger.is_id_used(case.conn, case.view.channel_id, mail.message_id):
+    if case.is_id_used:
         warnings.append("message-id-reused")  # T-A11
     if sender.is_self:
         warnings.append("claims-our-address")

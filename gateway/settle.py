@@ -37,7 +37,11 @@ def settle(
     if not ledger.is_received(conn, work.id):
         raise Conflict("the ledger row has ended already")  # the guard of COMMIT 2
     canonical = mail.canonical_digest if mail.message_id else None
-    earlier = ledger.same_mail(conn, view.channel_id, canonical) if canonical else ledger.same_bytes(conn, work)
+    is_id_used = mail.message_id is not None and ledger.is_id_used(conn, view.channel_id, mail.message_id)
+    if canonical is None:
+        earlier = ledger.same_bytes(conn, work)
+    else:  # the same mail has the same Message-ID
+        earlier = ledger.same_mail(conn, view.channel_id, canonical) if is_id_used else None
     if earlier is not None:
         result = Settled(
             outcome="repeat",
@@ -46,7 +50,18 @@ def settle(
             ticket_id=earlier.ticket_id,
         )
     else:
-        result = _classify(Case(conn=conn, keys=keys, view=view, work=work, mail=mail, sizes=sizes, now=now))
+        result = _classify(
+            Case(
+                conn=conn,
+                keys=keys,
+                view=view,
+                work=work,
+                mail=mail,
+                sizes=sizes,
+                is_id_used=is_id_used,
+                now=now,
+            )
+        )
     ledger.finish(
         conn,
         work.id,
