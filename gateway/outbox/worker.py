@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -116,7 +117,8 @@ class OutboxWorker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self._sweep(is_start=True)
+        while not await self._was_reached(partial(self._sweep, is_start=True)):  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(POLL_SECONDS)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(RENEW_SECONDS, self._renew), name="outbox-renew")
             group.create_task(self._every(SWEEP_SECONDS, self._sweep), name="outbox-sweep")
@@ -131,7 +133,7 @@ class OutboxWorker:
                 return
             seconds = await self._idle_seconds()
         except STORE_AWAY as error:
-            log.warning("outbox.store_unreachable", error=type(error).__name__)
+            log.warning("outbox.store_unreachable", error=str(error))
             seconds = POLL_SECONDS
         await wait(waiter, seconds)
 
@@ -378,10 +380,16 @@ class OutboxWorker:
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await work()
-            except STORE_AWAY as error:
-                log.warning("outbox.store_unreachable", error=type(error).__name__)
+            await self._was_reached(work)
+
+    async def _was_reached(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do something in the store; False when it is away."""
+        try:
+            await work()
+        except STORE_AWAY as error:
+            log.warning("outbox.store_unreachable", error=str(error))
+            return False
+        return True
 
     async def _renew(self) -> None:
         if self._in_hand:

@@ -177,3 +177,24 @@ async def test_outcome_whose_commit_was_not_confirmed_is_recorded_once(
     assert done == ["done"]
     assert await office.facts(message) == ["final_dot_pending", "accepted"]
     assert (await office.outbox(message))["state"] == "done"
+
+
+@pytest.mark.proves("F-N02", "F-D02")
+async def test_worker_that_starts_while_the_store_refuses_starts_when_it_takes_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "POLL_SECONDS", 0.01)
+    async with SmtpPeer() as peer:
+        await office.furnish(smtp(peer.port))
+        message = await office.answer(await office.ticket())
+        full = Full(office.db, monkeypatch)
+        full.is_full = True
+        running = asyncio.create_task(office.worker().run())
+        await full.has_refused.wait()
+        assert not running.done()
+        with office.hub.subscribe("events") as told:
+            full.is_full = False
+            await told.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await office.statuses(message) == {JANE: ("sent", "accepted")}
