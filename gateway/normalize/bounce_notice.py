@@ -214,7 +214,7 @@ def _joined(lines: list[str]) -> str:
 
 def says_why(words: str) -> bool:
     """Whether the words give a code, or a reason that is more than politeness."""
-    if find_status(words) or find_code(words):
+    if find_status(words) or (find_code(words) or 0) >= 400:
         return True
     return bounce_words.find_reason(words) not in (None, *_WEAK_REASONS)
 

@@ -31,6 +31,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
     ),
     ("spam", r"anti-?spam (?:check|filter|engine|system|policy)|spam (?:firewall|content|score|message|detected|filter)|"
         r"as spam\b|unsolicited|(?:is|be|seems?) (?:a )?spam|looks? like spam|spamming|content[ _-]?reject"),
+    ("blocked", r"dns[br]bl|dnsbl|spamhaus|spamcop|blocked using|black ?list|block ?list"),
     (
         "authentication",
         r"\bspf\b|\bdkim\b|\bdmarc\b|sender policy framework|unauthenticated (?:e?mail|sender|messages?)|"
@@ -103,7 +104,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
     (
         "mailbox_disabled",
         r"(?:account|mailbox|user|address|recipient|e-?mail).{0,40}(?:disabled|inactive|suspended|deactivated|frozen|"
-        r"locked(?! by)|not active|closed|expired|discontinued|archived|unavailable for delivery)|"
+        r"\blocked\b(?! by)|not active|closed|expired|discontinued|archived|unavailable for delivery)|"
         r"(?:account|mailbox|user|recipient) (?:is |has been |was )(?:temporarily )?blocked|"
         r"(?:disabled|inactive|suspended|deactivated|closed|locked|archived|expired) (?:account|mailbox|user|recipient|address)|"
         r"extended inactivity|temporar(?:y|ily) locked|\bsuspend\b|user is inactive|not? (?:been )?activated|"
@@ -130,6 +131,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"not a gateway|not local host|handle mail for(?! that user)|when attempting to send to a non-local|"
         r"isn.?t in my list of allowed|sorry, that domain",
     ),
+    ("ambiguous_address", r"not unique|several matches found|ambiguous"),
     (
         "no_such_mailbox",
         r"(?:no such|unknown|invalid|nonexistent|non-existent|undefined|bad destination|bad|"
@@ -151,7 +153,7 @@ _WORDS: Final[tuple[tuple[str, str], ...]] = (
         r"bestaat niet|onbekend|finns inte|okänd|findes ikke|finnes ikke|ukendt|ukjent|nie istnieje|nieznany|"
         r"neexistuje|neznám|nem létezik|ismeretlen|не существует|не найден|неизвестн|не знайдено|не існує|"
         r"bulunamadı|不存在|找不到|用户不存在|存在しません|見つかりません|リストにありません|宛先不明|존재하지|알 수 없는|"
-        r"ambiguous.{0,20}recipient|invalid final delivery|account not available|user disabled; cannot receive|mailbox unavailable|"
+        r"does not have a (?:final )?e-?mail|invalid final delivery|account not available|user disabled; cannot receive|mailbox unavailable|"
         r"access denied.{0,20}as\(|recipient address(?:es)? rejected ?: access denied|"
         r"verification failed|recipient verif|failed to route the address|no valid recipients|not deliverable to|"
         r"no hay|bad recipient|not a valid user|mail for that user|recipient (?:address )?rejected(?!: .{0,40}polic)",

@@ -149,10 +149,11 @@ def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head:
     is_delay = bounce_signs.is_delay_notice(head, text)
     told = legacy_bounce.read_words(text) if any(_is_silent(record) for record in records[:MAX_RECIPIENTS]) else {}
     originals = Counter(_read_address(record.get("original-recipient", "")) for record in records[:MAX_RECIPIENTS])
+    is_lone = len({_final_address(record) for record in records[:MAX_RECIPIENTS]}) == 1
     budget = MAX_WEIGHED_CHARS
     recipients: list[BouncedRecipient] = []
     for record in records[:MAX_RECIPIENTS]:
-        one = _read_recipient(record, is_delay=is_delay, told=told, is_lone=len(records) == 1, is_weighed=budget > 0)
+        one = _read_recipient(record, is_delay=is_delay, told=told, is_lone=is_lone, is_weighed=budget > 0)
         if originals[one.original_address] > 1:  # one list or alias, many failures: the final addresses tell them apart
             one = replace(one, address=_final_address(record) or one.address)
         recipients.append(one)
@@ -163,7 +164,7 @@ def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head:
             recipients = list(legacy.recipients)
     envelope_id = message.get("original-envelope-id", "").strip(" <>\"'")
     return Bounce(
-        recipients=tuple(recipients),
+        recipients=tuple(dict.fromkeys(recipients)),
         original_message_id=_original_id(parts, message, head, text),
         envelope_id=_XTEXT.sub(_from_hex, envelope_id) or None,
         reporting_mta=_untyped(message.get("reporting-mta", "")) or None,
@@ -171,9 +172,8 @@ def _read_form(fields: list[tuple[str, str, bool]], parts: Sequence[Leaf], head:
 
 
 def _is_silent(record: dict[str, str]) -> bool:
-    """Whether the form gives no reason beside a status that says nothing."""
-    status = bounce_notice.find_status(record.get("status", ""))
-    return not record.get("diagnostic-code") and (status is None or status.endswith(".0.0"))
+    """Whether the form gives a status at best, and not the words of the other side."""
+    return not record.get("diagnostic-code", "").strip()
 
 
 def _from_hex(match: re.Match[str]) -> str:
@@ -216,9 +216,9 @@ def _read_recipient(
     final = _final_address(record)
     diagnostic = _find_diagnostic(record)
     if _is_silent(record) and not bounce_notice.says_why(diagnostic):
-        own = [told[key] for key in ((original or "").lower(), (final or "").lower()) if told.get(key)]
-        lone = list(told.values()) if is_lone and len(told) == 1 else []
-        diagnostic = next(iter((*own, *lone)), diagnostic)
+        keys = [(original or "").lower(), (final or "").lower()]
+        keys = [key for key in keys if key] + ([""] if is_lone else [])
+        diagnostic = next((told[key] for key in keys if key in told), diagnostic)
     status = bounce_notice.find_status(record.get("status", ""))
     spoken_status = bounce_notice.find_status(diagnostic)
     if spoken_status and (status is None or status.endswith(".0.0")):

@@ -49,9 +49,14 @@ def read(head: Head, text: str, *, is_report: bool) -> Bounce | None:
 
 
 def read_words(text: str) -> dict[str, str]:
-    """Return why it failed for each address (in lower case) of which the readable part of a report says so."""
-    told = bounce_notice.read_told(bounce_notice.cut_notice(text), frozenset())
-    return {one.address.lower(): one.words for one in told if bounce_notice.says_why(one.words)}
+    """Return why it failed for each address (in lower case) of which the readable part of a report says so.
+
+    Under "" stands what it says as a whole, if that is a reason.
+    """
+    notice = bounce_notice.cut_notice(text)
+    words = {one.address.lower(): one.words for one in bounce_notice.read_told(notice, frozenset())}
+    words[""] = bounce_notice.find_diagnostic(notice)
+    return {address: why for address, why in words.items() if bounce_notice.says_why(why)}
 
 
 def _own_addresses(head: Head, names: tuple[str, ...] = ("to", "delivered-to", "x-original-to")) -> frozenset[str]:

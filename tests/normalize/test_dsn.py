@@ -312,6 +312,7 @@ def test_form_of_many_recipients_is_cut() -> None:
             None,
             "relay_denied",
         ),
+        ("Status: 5.1.1", "<one@customer.test>\n    (reason: 550 user unknown)\n", "5.1.1", 550, "no_such_mailbox"),
         ("Diagnostic-Code: smtp; 550 5.2.2 <x>", "<one@customer.test>: 550 5.1.1 no\n", "5.2.2", 550, "mailbox_full"),
     ],
 )
@@ -320,6 +321,13 @@ def test_reason_is_found_where_systems_put_it(
 ) -> None:
     (told,) = bounce(f"Final-Recipient: rfc822; one@customer.test\nAction: failed\n{fields}\n", text=text).recipients
     assert (told.status, told.code, told.reason) == (status, code, reason)
+
+
+@pytest.mark.proves("R2.4", "F-S07")
+def test_same_words_of_the_same_recipient_count_once() -> None:
+    one = "Final-Recipient: rfc822; {}\nAction: failed\nStatus: 5.1.1\n\n"
+    told = bounce(one.format("a@b.test") * 3 + one.format("c@b.test")).recipients
+    assert [recipient.address for recipient in told] == ["a@b.test", "c@b.test"]
 
 
 @pytest.mark.proves("R2.4", "F-S07")
