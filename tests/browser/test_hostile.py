@@ -35,6 +35,17 @@ HOSTILE = f"""
 """
 
 
+#: A link that says it leads elsewhere, in surroundings that would make a word beside it unreadable.
+HIDING = """
+<p>Dear customer,</p>
+<div style="font-size:0;color:#fff;background-color:#fff;direction:rtl;unicode-bidi:bidi-override;letter-spacing:-9px;
+  line-height:0;height:0;text-indent:-999px;text-transform:uppercase;white-space:nowrap">
+  <a href="https://bank.example.test@evil.example.test/" style="font-size:14px;margin-left:999px;padding-right:2000px">https://bank.example.test/</a></div>
+<p><a href="https://evil.example.test/">Pay now</a> or write to
+  <a href="mailto:joe@customer.test">joe@customer.test</a></p>
+"""
+
+
 async def has_run(page: Page) -> bool:
     """In the page or in any frame of it: a sandboxed one could not tell the page."""
     return any([await frame.evaluate("self.__ran === 1") for frame in page.frames])
@@ -72,6 +83,26 @@ async def test_a_hostile_mail_runs_and_loads_nothing(desk: Desk, sign_in: SignIn
         "allow-popups allow-popups-to-escape-sandbox"
     )
     assert await frame.evaluate("window.origin") == "null", "an origin of its own, that may read nothing of ours"
+
+
+@pytest.mark.proves("T-E04", "T-E09")
+async def test_where_a_link_leads_stands_beside_it_however_the_mail_hides_it(desk: Desk, sign_in: SignIn) -> None:
+    page = (await sign_in()).page
+    await desk.sandbox.deliver(designed("Pay now", HIDING), "mallory@customer.test", ["support@desk.test"])
+    frame = await open_designed(page, "Pay now")
+    places = frame.locator(".place")
+    assert [text.strip() for text in await places.all_inner_texts()] == ["[evil.example.test]"] * 2
+    for place in await places.all():
+        box = await place.bounding_box()
+        assert box is not None
+        assert box["height"] > 8
+        assert box["width"] > 80
+        assert 0 < box["x"] < 1000
+        seen = await place.evaluate("it => {const s = getComputedStyle(it); return [s.fontSize, s.color, s.direction]}")
+        assert seen == ["12px", "rgb(122, 46, 14)", "ltr"]
+    for link in await frame.locator("a").all():
+        assert await link.get_attribute("target") == "_blank"
+        assert await link.get_attribute("rel") == "noopener noreferrer nofollow"
 
 
 @pytest.mark.proves("T-E01")

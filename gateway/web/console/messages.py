@@ -13,6 +13,7 @@ from aiohttp import web
 from core.access import Action
 from gateway.normalize import charset
 from gateway.web.console.frame import page
+from gateway.web.console.links import with_places
 from gateway.web.console.templating import draw, mail_body
 from gateway.web.desk import files as desk
 from gateway.web.desk import tickets as desk_tickets
@@ -35,7 +36,7 @@ SEES = Policy(who="session", action=Action.TICKET_READ)
 )
 async def get_html(request: Request) -> web.Response:
     view = await request.read(desk_tickets.message_view, request.actor, request.params["message"])
-    sanitised = view.row["html"] or ""
+    sanitised = with_places(view.row["html"] or "")
     wanted = {unquote(name).strip("<>") for name in CID.findall(sanitised)}
     images = await _images(request, view, wanted)
     response = draw(
