@@ -63,7 +63,10 @@ async def test_empty_secret_keeps_the_stored_one(make_site: MakeSite) -> None:
     config["smtp"]["password"] = "another-canary"
     assert (await world.call("admin", "PATCH", path, {"config": config}))[0] == 200
     assert (await secrets_of(world, world.support.channel_id))["smtp.password"] == "another-canary"
-    assert (await world.call("admin", "PATCH", path, {"config": config, "version": 1}))[0] == 409
+    status, problem = await world.call("admin", "PATCH", path, {"config": config, "version": 1})
+    assert (status, problem["code"], problem["current"]["version"]) == (409, "stale", 3)
+    assert problem["current"] == (await world.call("admin", "GET", path))[1]
+    assert "canary" not in str(problem)
 
 
 @pytest.mark.proves("T-G11")

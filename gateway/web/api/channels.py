@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 from core.access import Action
 from gateway.channels.registry import ADAPTERS
 from gateway.web.api import keyset
-from gateway.web.api.schemas import ChannelKindOut, ChannelKindsOut, ChannelOut, TestedOut
+from gateway.web.api.schemas import ChannelKindOut, ChannelKindsOut, ChannelOut, StaleChannelOut, TestedOut
 from gateway.web.api.schemas_common import Input, Output, PublicId, ShortName
 from gateway.web.desk import channels as desk
 from gateway.web.paging import Page, PageQuery
+from gateway.web.problems import Problem
 from gateway.web.routing import Policy, Reply, Request, route
 
 READ = Policy(who="agent", action=Action.CHANNEL_READ)
@@ -104,6 +105,7 @@ async def get_channel(request: Request) -> ChannelOut:
     returns=ChannelOut,
     summary="Change a channel, or switch it off or on",
     tags=("channels",),
+    conflict=StaleChannelOut,
 )
 async def patch_channel(request: Request, body: ChannelPatch) -> ChannelOut:
     wanted = desk.ChannelChange(
@@ -113,7 +115,11 @@ async def patch_channel(request: Request, body: ChannelPatch) -> ChannelOut:
         config=body.config,
         version=body.version,
     )
-    row = await request.write(desk.change, request.by, request.services.keys, request.params["id"], wanted)
+    try:
+        row = await request.write(desk.change, request.by, request.services.keys, request.params["id"], wanted)
+    except desk.StaleChannel as error:
+        current = ChannelOut.of(error.current).model_dump(mode="json", by_alias=True)
+        raise Problem(409, error.code, str(error), more={"current": current}) from error
     request.services.live.wake("channels", "outbox", "events")
     return ChannelOut.of(row)
 

@@ -546,6 +546,14 @@ class ChannelOut(Output):
         )
 
 
+class StaleChannelOut(ProblemOut):
+    """A 409 with the code `stale`: the channel as it is now."""
+
+    model_config = ConfigDict(title="StaleChannel")
+
+    current: ChannelOut
+
+
 class CapabilitiesOut(Output):
     html: bool
     attachments: bool

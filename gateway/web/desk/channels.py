@@ -54,6 +54,16 @@ OTHER = ("other", "The test ended with trouble that has no words yet; the log of
 Check = Callable[[EmailConfig], Awaitable[Sequence[str]]]
 
 
+class StaleChannel(Conflict):
+    """Made to an older version; ``current`` is the channel as it is now (T-N08)."""
+
+    code = "stale"
+
+    def __init__(self, current: sa.RowMapping) -> None:
+        super().__init__("somebody changed the channel meanwhile: look at it again")
+        self.current = current
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What a channel is made of; ``department`` is a public id. ``config`` as the JSON schema of its kind says."""
@@ -121,10 +131,10 @@ def create(conn: Connection, by: By, keys: Keys, kind: str, given: Settings) -> 
 
 
 def change(conn: Connection, by: By, keys: Keys, channel_id: str, wanted: ChannelChange) -> sa.RowMapping:
-    """Raises NotFound, Invalid, Conflict."""
+    """Raises NotFound, Invalid, StaleChannel, Conflict."""
     before = _locked(conn, by.actor, channel_id)
     if wanted.version not in (None, before["version"]):
-        raise Conflict("somebody changed the channel meanwhile")
+        raise StaleChannel(before)
     values: dict[str, Any] = {}
     if wanted.name is not None:
         values["name"] = _checked_name(wanted.name)
