@@ -17,6 +17,7 @@ from core.store.database import PostgresDatabase, SqliteDatabase, now_of
 from core.store.schema import event
 from gateway.web import sse
 from gateway.web.desk import live
+from gateway.web.services import PEOPLE
 from tests.stores import FakeClock
 from tests.web.conftest import MakeSite
 from tests.web.world import World, open_world, quarantine
@@ -117,7 +118,7 @@ async def test_stream_ends_when_its_reader_is_shut_out(make_site: MakeSite) -> N
         await world.site.services.db.write(
             agents.set_active, world.site.house, world.people["ann"].public_id, is_active=False
         )
-        world.site.services.live.wake(sse.PEOPLE)
+        world.site.services.live.wake(PEOPLE)
         await touch(world, "both", world.support.code, "canary")
         assert b"event" not in await ann.rest()
 

@@ -136,17 +136,11 @@ def message_view(conn: Connection, actor: Actor, message_id: str) -> MessageView
     return view_of(conn, actor, found["id"])
 
 
-_MESSAGE = (
-    *(column for column in message.c if column.name != "reply_text"),
-    sa.func.coalesce(message.c.reply_text, message.c.text).label("reply_text"),  # NULL: all of the text is new
-)
-
-
 def view_of(conn: Connection, actor: Actor, message_id: int) -> MessageView:
     """Return a message that the actor was found to see, by its inner id."""
     query = (
         sa.select(
-            *_MESSAGE,
+            *messages.COLUMNS,
             agent.c.name.label("agent_name"),
             agent.c.public_id.label("agent_public_id"),
             ticket.c.code.label("ticket_code"),
