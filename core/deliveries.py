@@ -122,6 +122,7 @@ _reopen = (
     .where(ticket.c.id == sa.bindparam("its_ticket"), ticket.c.status.in_(("answered", "resolved", "closed")))
     .values(status="open", closed_at=None, updated_at=sa.bindparam("set_now"), version=ticket.c.version + 1)
 )
+_of_ticket = sa.select(ticket.c.id).where(ticket.c.id == sa.bindparam("its_ticket")).with_for_update(key_share=True)
 _siblings = sa.select(delivery.c.id, delivery.c.status).where(delivery.c.message_id == sa.bindparam("message_id"))
 
 
@@ -317,6 +318,8 @@ def _after_move(conn: Connection, known: Dossier, new: Dossier, *, now: datetime
     """Tell of the move, bring the ticket's own column along, and reopen where an answer came to nothing (R5.8)."""
     status = new.verdict.status
     if not is_only:
+        if conn.dialect.name == "postgresql":  # what became of the others meanwhile is seen only behind this lock
+            conn.execute(_of_ticket, {"its_ticket": known.ticket_id})
         rows = conn.execute(_siblings, {"message_id": known.message_id})
         status = roll_up([Status(row.status) for row in rows]).status
     shown = {"its_ticket": known.ticket_id, "its_message": known.message_id, "set_delivery": status.value}

@@ -286,9 +286,12 @@ def finish(
             known = deliveries.append(conn, keys, known, over, now=now, is_only=is_only)
         changed.append(known)
     _finish_attempt.run(conn, {"row_id": claimed.attempt_id, "set_now": now})
-    after = claimed.knowing(changed).deliveries.values()
-    state = deliveries.standing_of((item.is_open, item.verdict.detail) for item in after)
-    _leave.run(
+    if is_only:
+        after = claimed.knowing(changed).deliveries.values()
+        state = deliveries.standing_of((item.is_open, item.verdict.detail) for item in after)
+    else:  # reports about the other recipients may have come since they were read
+        state = deliveries.standing(conn, claimed.message_id)
+    left = _leave.run(
         conn,
         {
             "row_id": claimed.outbox_id,
@@ -299,6 +302,8 @@ def finish(
             "set_doubt": now if state == "doubt" else None,
         },
     )
+    if not left:  # somebody took the row back meanwhile: what came late may settle the doubt that they saw
+        deliveries.settle_outbox(conn, claimed.message_id)
     return state
 
 

@@ -21,7 +21,6 @@ from core.store import schema
 from gateway.normalize.values import Address
 from tests.desk.office import Office, open_office, smtp
 
-OPEN = pytest.mark.xfail(strict=True, reason="what is said of all recipients is computed from what was read before")
 PEOPLE = ("jane@customer.test", "gone@reject.test")
 
 
@@ -102,7 +101,6 @@ async def _ticket(office: Office, ticket_id: int) -> Any:
     return await office.db.read(lambda conn: conn.execute(query).scalar_one())
 
 
-@OPEN
 @pytest.mark.proves("F-S07", "F-N04", "R5.8")
 async def test_ticket_shows_the_worst_of_two_fates_that_are_reported_at_once(office: Office) -> None:
     ticket_id = await office.ticket()
@@ -115,7 +113,6 @@ async def test_ticket_shows_the_worst_of_two_fates_that_are_reported_at_once(off
     assert await _ticket(office, ticket_id) == "not_delivered"
 
 
-@OPEN
 @pytest.mark.proves("F-S07", "F-S08")
 async def test_doubt_ends_when_both_of_its_fates_are_reported_at_once(office: Office) -> None:
     ticket_id = await office.ticket()
@@ -125,7 +122,6 @@ async def test_doubt_ends_when_both_of_its_fates_are_reported_at_once(office: Of
     assert (await office.outbox(message_id))["state"] == "done"
 
 
-@OPEN
 @pytest.mark.proves("F-S07", "F-S08")
 async def test_doubt_that_ends_while_another_recipient_is_tried_is_over(store_url: str, tmp_path: Path) -> None:
     async with _furnished(store_url, tmp_path) as office:
@@ -141,7 +137,6 @@ async def test_doubt_that_ends_while_another_recipient_is_tried_is_over(store_ur
         assert (await office.outbox(message_id))["state"] == "done"
 
 
-@OPEN
 @pytest.mark.proves("F-K23", "F-N05")
 async def test_doubt_ends_with_the_reply_that_its_owner_reads_too_late(store_url: str, tmp_path: Path) -> None:
     async with _furnished(store_url, tmp_path) as office:
