@@ -54,14 +54,16 @@ _LABEL: Final = re.compile(
 )
 #: Lines that repeat the head of the returned mail, or say whom to ask.
 _OTHER_LABEL: Final = re.compile(
-    r"^\W{0,6}(?:(?:original )?(?:to|cc|bcc|from|sender|subject|reply-to|mail from|return-path|message[- ]?id)\s{0,3}:|"
+    r"^\W{0,12}(?:(?:original )?(?:to|cc|bcc|from|sender|subject|reply-to|mail from|return-path|message[- ]?id)\s{0,3}:|"
     r"(?:von|an|de|à|da|para|från|van|aan|kopie|betreff|asunto|objet)\s{0,3}:)|"
-    r"\b(?:contact|assistance|help|abuse|postmaster|sent by|sender)\b",
+    r"\b(?:contact|assistance|help|abuse|postmaster|sent by|sender|forward|resend|reply to|write to)\b|\bfrom\W{0,4}$",
     re.IGNORECASE,
 )
 _MADE_FROM: Final = re.compile(
     r"(?:expanded from|generated from|originally addressed to|forwarded from|original address)\W{0,12}$", re.IGNORECASE
 )
+#: What is written right in front of an address: "dda:SMTP=", the reply code of a folded line.
+_GLUED: Final = re.compile(r"^(?:smtp=|rfc822=|[45]\d\d-)", re.IGNORECASE)
 _BETWEEN: Final = re.compile(r"[>\"'\s]{0,5}[,;][<\"'\s]{0,5}")
 _CUE: Final = re.compile(
     r"recipient|deliver|address|\bto\b|rcpt|user|mailbox|failed|unable|reach|empfänger|zugestellt|destinataire|"
@@ -106,25 +108,28 @@ def read_told(notice: str, ours: frozenset[str]) -> list[Told]:
     words: dict[str, list[str]] = {}
     current = ""
     cue = -10
+    is_open_remark = False
     for number, line in enumerate(notice.split("\n")):
         opened = False
         for before, address, after in _addresses(line):
-            if _MADE_FROM.search(before) and current:
+            if (_MADE_FROM.search(before) or (is_open_remark and _LEADING.match(before))) and current:
                 if told[current].made_from is None:
                     told[current] = replace(told[current], made_from=address)
                 continue
-            if address.lower() in told or is_other(address, ours) or len(told) >= MAX_RECIPIENTS:
+            known = told.get(address.lower())
+            if (known and known.is_named) or is_other(address, ours) or len(told) >= MAX_RECIPIENTS:
                 continue
             place = _place(before, after, lines_since_cue=number - cue, is_listed=opened)
             if place and opened and _BETWEEN.fullmatch(before):
                 place = told[current].is_named
-            elif place is None or (not place and told):
+            elif place is None or (not place and told):  # the first that is spoken of is the best of those
                 continue
             current, opened = address.lower(), True
             told[current] = Told(address, is_named=place)
             words[current] = [after.lstrip("> \t)]:;,'\"")]
         if current and not opened and line.strip() and len(words[current]) < _MAX_WORD_LINES:
             words[current].append(line.strip())
+        is_open_remark = _MADE_FROM.search(line) is not None
         if _CUE.search(line):
             cue = number
     return [
@@ -137,7 +142,7 @@ def _addresses(line: str) -> Iterator[tuple[str, str, str]]:
     end = 0
     for found in islice(ADDRESS.finditer(line), MAX_RECIPIENTS):
         is_next = end and _BETWEEN.fullmatch(line, end, found.start())
-        address = found[0].rpartition("=")[2] if "smtp=" in found[0].lower() else found[0]
+        address = _GLUED.sub("", found[0])
         yield line[end if is_next else 0 : found.start()], address.strip(".'"), line[found.end() :]
         end = found.end()
 
@@ -166,7 +171,7 @@ def is_other(address: str, ours: frozenset[str]) -> bool:
     local = address.partition("@")[0].lower()
     return (
         address.lower() in ours
-        or DAEMONS.match(local) is not None
+        or (DAEMONS.match(local) is not None and not local.startswith("bounce"))
         or local in ("postmaster", "abuse", "support-noreply")
     )
 

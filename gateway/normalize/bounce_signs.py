@@ -21,7 +21,7 @@ _TOP_CHARS: Final = 300
 ADDRESS: Final = re.compile(r"(?<![\w.+=/@-])[\w.+=/&'*!#$%?^`{|}~-]{1,90}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}(?![\w@])")
 DAEMONS: Final = re.compile(
     r"^(?:mailer[-_.]?daemon|mail[-_.]?daemon|mdaemon|mail[-_.]?deliver[\w.-]*|(?:un)?deliver\w*[-_.]?(?:failure|status|notif\w*|report)|"
-    r"microsoftexchange[0-9a-f]+|bounces?[-+_]?[\w.=+-]*|returned?[-_.]?mail|mailsystem|mail[-_]?system|"
+    r"microsoftexchange[0-9a-f]+|bounces?(?:[-+_=][\w.=+-]*)?|returned?[-_.]?mail|mailsystem|mail[-_]?system|"
     r"mailerdaemon|smtp[-_.]?daemon|exchange[-_.]?admin\w*|system[-_.]?attendant|noreply-mailer-daemon|ndr)$"
 )
 #: Senders that are no person, and send other things than bounces as well.
@@ -49,7 +49,7 @@ _SUBJECT: Final = re.compile(
     r"message (?:not|un)\W?deliver|failed mail|mail failed|message delay|delayed (?:mail|delivery)|warning: (?:message|"
     r"could not send)|mail could not|"
     r"message you sent|rejected|nondeliverable|permanent (?:delivery )?(?:failure|error)|bounce|"
-    r"mail system error|unzustell|nicht zustell|zustellung|"
+    r"mail system error|unzustell|nicht zustell|nicht zugestellt|considered unsolicited|in mail from you|contents? from you|zustellung|"
     r"unzustellbar|non remis|échec|echec|impossible de remettre|non distribu|retour à l.exp|"
     r"notification d.état|no se (?:puede|pudo|ha podido) entregar|no entregad|"
     r"error de entrega|fallo en la entrega|devuelto|notificación del estado|non recapitabil|mancato recapito|"
@@ -80,7 +80,7 @@ _NOTICE: Final = re.compile(
     r"delayed)|"
     r"has not (?:yet )?been delivered|address (?:not found|couldn.t be found)|remote server returned|"
     r"host .{0,100}said|retry timeout|recipient address rejected|over quota|"
-    r"nicht (?:zugestellt|ausgeliefert|übermittelt)|konnte nicht|unzustellbar|n.a (?:pas )?(?:pu|été)|"
+    r"nicht (?:zugestellt|ausgeliefert|übermittelt)|fehler bei der auslieferung|konnte nicht|unzustellbar|n.a (?:pas )?(?:pu|été)|"
     r"n.a pas pu|non (?:remis|distribu)|échec|no se (?:pudo|ha podido|puede)|no pudo|entreg\w+|impossibile|"
     r"non è stato (?:possibile|recapitato)|recapit|"
     r"não (?:pôde|foi|pode)|nao foi|kon niet|niet (?:worden )?(?:bezorgd|afgeleverd)|kunde inte|kunne ikke|"
@@ -103,7 +103,7 @@ _UNMISTAKABLE: Final = re.compile(
 )
 #: The same, when a person's address stands beside them.
 _DEFINITE: Final = re.compile(
-    r"did not reach the following|(?:deliver\w*|sent|addressed) to the following (?:recipient|user|e-?mail)|"
+    r"did not reach the following|was considered unsolicited|fehler bei der (?:auslieferung|zustellung)|(?:deliver\w*|sent|addressed) to the following (?:recipient|user|e-?mail)|"
     r"following (?:recipient|address|user|e-?mail address)(?:es|s|\(e?s\))?.{0,40}(?:failed|rejected|undeliver|could not|did not|had|were|not deliver)|"
     r"(?:e-?mail|mail|message)s?\b.{0,120}(?:could not be|couldn.t be|can(?:no|.)t be|was not|were not|has not been|is not|not able to be) (?:delivered|sent) to\b|"
     r"(?:unable|failed|not able|impossible) to (?:send|deliver) (?:the |your |this )?(?:e-?mail|mail|message)|undeliverable to|"

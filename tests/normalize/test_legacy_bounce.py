@@ -65,6 +65,10 @@ def test_each_recipient_of_a_notice_keeps_its_own_words() -> None:
         ("Delivery failed:\n\n<a@one.test>: user unknown, see b@two.test\n", ["a@one.test"]),
         ("Your message to a@one.test could not be delivered. For assistance contact help@mx.test\n", ["a@one.test"]),
         ("Could not be delivered, 550 5.1.1\nTo: a@one.test\n", ["a@one.test"]),
+        ("<bounces1@one.test>: host mx said:\n    550-bounces1@one.test is not an active address\n", ["bounces1@one.test"]),
+        ("Relates to\n        To: a@one.test\n\nwas not delivered to:\n    a@one.test\n", ["a@one.test"]),
+        ("Could not be delivered.\n\n<a@one.test>: user unknown. Please forward the mail to help@one.test\n", ["a@one.test"]),
+        ("A message from <desk+77@mine.test> to:\n-> a@one.test\n\nwas considered unsolicited bulk e-mail (UBE).\n", ["a@one.test"]),
     ],
 )  # fmt: skip
 def test_every_recipient_and_nobody_else_is_named(notice: str, addresses: list[str]) -> None:
@@ -87,7 +91,14 @@ def test_words_decide_for_good_or_for_now_where_no_code_stands(words: str, is_pe
 
 
 @pytest.mark.proves("R2.4", "F-S07")
-@pytest.mark.parametrize("words", ["expanded from: <all@customer.test>", "ultimately generated from all@customer.test"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "expanded from: <all@customer.test>",
+        "expanded from\n    <all@customer.test>",
+        "ultimately generated from all@customer.test",
+    ],
+)
 def test_address_that_we_wrote_to_is_kept_beside_the_one_it_led_to(words: str) -> None:
     bounce = read(
         "From: MAILER-DAEMON@mx.test\nSubject: Returned mail\n\nThe following addresses had permanent fatal errors\n"
