@@ -46,6 +46,7 @@ _CUT_NOTICE: Final = "\n[…]"
 _MSG_ID: Final = re.compile(r"<([^<>]{1,998})>")
 _CID: Final = re.compile(r'src="cid:([^"]{1,500})"')
 _PART_LINE: Final = re.compile(r"content-[a-z-]{2,40}:", re.IGNORECASE)
+_NAMED_OFFSET: Final = re.compile(r"(?:GMT|UTC)([+-])(\d\d):?(\d\d)\s*$")  # "GMT+01:00", of Java programs
 _TOKEN: Final = re.compile(r"\w+")
 _WORD: Final = re.compile(r"\w{5,30}")
 _MARKUP: Final = re.compile(r"\s*<(?:!doctype html|html|body|head)\b", re.IGNORECASE)
@@ -313,7 +314,7 @@ def _read_date(value: str | None) -> datetime | None:
     if not value:
         return None
     try:
-        parsed = parsedate_tz(value[:200])
+        parsed = parsedate_tz(_NAMED_OFFSET.sub(r"\1\2\3", value[:200]))
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
     try:

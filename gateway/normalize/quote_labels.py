@@ -198,6 +198,8 @@ def _with_rule_above(lines: ql.Lines, begin: int, free: int) -> int:
     if ql.is_rule(line) or ql.is_separator(line):
         return at
     is_block = not lines.marked[begin] and lines.label(begin) is not None
+    if not is_block and ql.is_reply_marker(lines.text[begin]) and ql.is_short_rule(line):
+        return at
     return at if is_block and (ql.is_short_rule(line) or ql.is_bare_separator(line)) else begin
 
 

@@ -498,7 +498,7 @@ def is_signature_delimiter(line: str) -> bool:
 
 def is_mobile_signature(line: str) -> bool:
     """ "Sent from my iPhone", "Get Outlook for iOS", "Von meinem Samsung Gerät gesendet" and relatives."""
-    if len(line) > 400 or len(line) < 5 or not _may_be_mobile(line):
+    if len(line) >= MAX_LINE or len(line) < 5 or not _may_be_mobile(line):
         return False
     text = " ".join(_LINK.sub(" ", line).split()).strip(_EDGES).casefold()
     if not 4 < len(text) <= MAX_MOBILE or "?" in text:

@@ -119,6 +119,7 @@ def test_only_the_newest_references_are_kept() -> None:
     ("value", "expected"),
     [
         ("Mon, 05 May 2025 10:00:00 +0200", datetime(2025, 5, 5, 8, 0, tzinfo=UTC)),
+        ("Mon, 05 May 2025 10:00:00 GMT+02:00", datetime(2025, 5, 5, 8, 0, tzinfo=UTC)),
         ("5 May 25 10:00 GMT", datetime(2025, 5, 5, 10, 0, tzinfo=UTC)),
         ("2025-05-05T10:00:00Z", datetime(2025, 5, 5, 10, 0, tzinfo=UTC)),
         ("Mon, 5 May 2025 10:00:00", datetime(2025, 5, 5, 10, 0, tzinfo=UTC)),
@@ -163,6 +164,26 @@ def test_reports_and_automatic_answers_are_set_apart() -> None:
 @pytest.mark.proves("T-A07")
 def test_second_from_field_makes_the_sender_unclear() -> None:
     assert load("two-from").is_sender_unclear
+
+
+@pytest.mark.proves("R2.1", "R2.3")
+@pytest.mark.parametrize(
+    ("plain", "new"),
+    [
+        ("My words are here\nOld words which you wrote to me yesterday about the lamp\nOnly in this view", None),
+        ("My words are here\nOld words which you wrote to me yesterday about the lamp", "My words are here"),
+    ],
+)
+def test_quote_that_only_the_html_shows_hides_no_word_of_the_plain_view(plain: str, new: str | None) -> None:
+    raw = (
+        f"Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\n{plain}\n--b\n"
+        'Content-Type: text/html\n\n<p>My words are here</p><blockquote type="cite">Old words which you wrote to me '
+        "yesterday about the lamp</blockquote>\n--b--\n"
+    )
+    read = read_mail(raw.encode())
+    assert sorted(f"{read.reply.text} {read.reply.quoted}".split()) == sorted(plain.split())
+    assert read.reply.text == (new or "My words are here\n\nOnly in this view")
+    assert read.reply.quoted == "Old words which you wrote to me yesterday about the lamp"
 
 
 @pytest.mark.proves("T-D09")
