@@ -21,7 +21,7 @@ MIN_COMMON_CHARS: Final = 30
 MIN_COMMON_WORDS: Final = 5
 SHINGLE: Final = 4
 MAX_TRIES: Final = 10_000  #: lines that could introduce a quote; below so many the text stays as it is
-MIN_WRAPPED: Final = 60  #: characters of a marked line whose rest may stand unmarked below it
+WRAP_COLUMN, MAX_WRAPPED = 72, 80  #: where mail programs break lines, and what none of theirs is longer than
 
 _PREFIX = re.compile(r"^[ \t\xa0]{0,3}(?:>|＞|&gt;)")
 _ALL_PREFIXES = re.compile(r"^(?:[ \t\xa0]{0,3}(?:>|＞|&gt;))+ ?")
@@ -82,8 +82,13 @@ def _mend_marks(seen: Sequence[str], blank: Sequence[bool], marked: list[bool]) 
             is_link = "://" in above and (_is_open(above, "(", ")") or _is_open(above[2:], "<", ">"))
             if is_link and (")" in seen[at] or ">" in seen[at]):
                 marked[at] = True
-            elif len(above) >= MIN_WRAPPED and seen[at][:1].islower() and above.rstrip()[-1:] not in ".?!:;)":
+            elif seen[at][:1].islower() and above[-1:] not in ".?!:;)" and _is_full(above, seen[at]):
                 marked[at] = True  # Gmail for Android marks a line first and wraps it afterwards
+
+
+def _is_full(above: str, line: str) -> bool:
+    """Whether the first word of the line had no room at the end of the one above."""
+    return len(above) <= MAX_WRAPPED and len(above) + 1 + len(line.split(None, 1)[0]) > WRAP_COLUMN
 
 
 def _is_open(line: str, opening: str, closing: str) -> bool:

@@ -181,12 +181,16 @@ def test_new_words_in_the_line_of_an_attribution_stay_new(text: str, new: str) -
     ("text", "new"),
     [
         (
-            f"new\n\nOn 5/5/24 10:00, Desk wrote:\n> {'long words ' * 6}and\nthe rest of them\n> old\n\nbelow",
+            f"new\n\nOn 5/5/24 10:00, Desk wrote:\n> {'long words ' * 6}and\nwhatever is left\n> old\n\nbelow",
             "new\n\nbelow",
         ),
         ("new\n\nOn 5/5/24 10:00, Desk wrote:\n> see (http://x.test/a\n_b=1)\n> old\n\nbelow", "new\n\nbelow"),
         ("new\n\nOn 5/5/24 10:00, Desk wrote:\n> Is it red?\nyes\n> Is it big?\nno\n> Bye", "new\n\nyes\n\nno"),
         (f"new\n\nOn 5/5/24 10:00, Desk wrote:\n> {'long words ' * 6}?\nno idea\n> old", "new\n\nno idea"),
+        (
+            "new\n\nOn 5/5/24 10:00, Desk wrote:\n> Please send us your name and your order number\njane, 4711\n> Bye",
+            "new\n\njane, 4711",
+        ),
     ],
 )
 def test_line_that_was_wrapped_out_of_a_quote_goes_back_to_it(text: str, new: str) -> None:
