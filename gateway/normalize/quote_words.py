@@ -140,7 +140,7 @@ thư đã chuyển tiếp, tin nhắn đã chuyển tiếp, ข้อควา�
 
 #: Lines of Apple Mail and others that open a forward without dashes.
 FORWARD_LINES = _phrases("""
-begin forwarded message, anfang der weitergeleiteten nachricht, anfang der weitergeleiteten e-mail
+begin forwarded message, forwarded message, anfang der weitergeleiteten nachricht, anfang der weitergeleiteten e-mail
 début du message transféré, début du message réexpédié, inicio del mensaje reenviado, comienzo del mensaje reenviado
 inizio messaggio inoltrato, início da mensagem encaminhada, início da mensagem reencaminhada, begin doorgestuurd bericht
 vidarebefordrat brev, vidarebefordrat mejl, start på videresendt besked, videresendt besked, start på videresendt melding
