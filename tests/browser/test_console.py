@@ -170,7 +170,8 @@ async def test_the_demo_page_writes_as_a_customer_and_reads_the_answer(desk: Des
 
 @pytest.mark.proves("R8.1", "R8.2", "R8.3", "T-L03")
 async def test_an_owner_promotes_an_agent_hands_out_a_link_and_shuts_them_out(desk: Desk, sign_in: SignIn) -> None:
-    owner, ana = (await sign_in("owner@desk.test")).page, (await sign_in("ana@desk.test")).page
+    owner, shut_out = (await sign_in("owner@desk.test")).page, await sign_in("ana@desk.test")
+    ana = shut_out.page
     owner.on("dialog", lambda dialog: dialog.accept())
     await owner.goto("/team")
     row = owner.locator("tr", has_text="ana@desk.test")
@@ -196,3 +197,6 @@ async def test_an_owner_promotes_an_agent_hands_out_a_link_and_shuts_them_out(de
     await row.get_by_text("shut out", exact=True).wait_for()
     await ana.goto("/")
     await ana.get_by_label("Password").wait_for()
+    # Her open page asked for its stream of events once more, and was refused.
+    assert all("EventSource" in line or "401" in line for line in shut_out.complaints)
+    shut_out.complaints.clear()

@@ -58,7 +58,9 @@ def draw_problem(request: web.Request, problem: Problem, ref: str) -> web.Stream
 
 
 def _is_part(request: web.Request) -> bool:
-    """Frames, images and scripts' own requests get the refusal itself, not a page to sign in."""
+    """Frames, images, streams and scripts' own requests get the refusal itself, not a page to sign in."""
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        return True
     return request.headers.get("Sec-Fetch-Dest", "document") not in ("document", "empty")
 
 
