@@ -21,6 +21,9 @@ PASSING_STATES = {"25006", "25P03", "25P04", "40001", "40P01", "55P03"}
 #: SQLITE_BUSY, LOCKED, READONLY, FULL, CANTOPEN
 PASSING_RESULTS = {5, 6, 8, 13, 14}
 
+#: None was got, or the one in hand was closed by the server in the middle of what the driver was saying.
+NO_CONNECTION = (OSError, PoolExhausted, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 
 class StoreError(Exception):
     """The store did not do it; nothing of the job remains. ``is_final``: this process must not go on."""
@@ -40,7 +43,7 @@ def naming() -> Iterator[None]:
     """Turn what passes by itself into StoreAway; let everything else through."""
     try:
         yield
-    except (OSError, PoolExhausted, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # no connection was got
+    except NO_CONNECTION as error:
         raise StoreAway(f"the store cannot be reached: {error or type(error).__name__}") from error
     except DBAPIError as error:
         if not is_passing(error):

@@ -45,6 +45,8 @@ READERS = 4
 PG_RETRIES = 5
 #: A node that stops in the middle of a transaction must not hold its locks against the others (F-K23; see sleepers).
 SERVER_SETTINGS = {"statement_timeout": "30000", "idle_in_transaction_session_timeout": "10000"}
+#: Where the network swallows the answer (F-N06); longer than statement_timeout: a server that lives says more.
+ANSWER_SECONDS = 40.0
 RETRYABLE = {"40001", "40P01"}  # serialization failure, deadlock
 #: What a loop that lives on catches: the store is away, or refused this job; the next round looks again (F-N01).
 STORE_AWAY = (StoreError, DBAPIError, OSError)
@@ -340,7 +342,15 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
 class PostgresDatabase:
     """Several nodes on one PostgreSQL. ``url`` as ``postgresql://user@host:port/name``; ``node`` is shown there."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None, pool_size: int = 12, node: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        pool_size: int = 12,
+        node: str = "",
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self.clock = clock or Clock()
         self.url = url
         self.broken = asyncio.Event()
@@ -352,6 +362,7 @@ class PostgresDatabase:
             pool_pre_ping=True,
             connect_args={
                 "timeout": 10,
+                "command_timeout": answer_seconds,
                 "server_settings": {**SERVER_SETTINGS, "application_name": application_name(node)},
             },
         )

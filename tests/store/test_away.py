@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import pytest
 from pysqlite3 import dbapi2 as driver
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from core.store.away import StoreAway, naming
 from core.store.database import PostgresDatabase, SqliteDatabase, StoreError
 from tests import stores
+from tests.servers.cutter import WHOLE, Cutter, End, Plan
 
 
 def of_postgres(state: str, *, is_lost: bool = False) -> DBAPIError:
@@ -38,6 +40,7 @@ def of_sqlite(code: int) -> OperationalError:
         asyncpg.CannotConnectNowError("the database system is starting up"),
         asyncpg.TooManyConnectionsError("sorry, too many clients already"),
         asyncpg.InterfaceError("connection is closed"),
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
         of_postgres("42601", is_lost=True),
         *(
             of_postgres(state)
@@ -105,3 +108,26 @@ async def test_server_that_is_not_there_is_away() -> None:
                 await call(lambda _conn: 1)
     finally:
         await database.close()
+
+
+@pytest.mark.proves("F-N06", "F-N01")
+async def test_answer_that_the_network_swallows_is_not_waited_for_without_end(
+    store: SqliteDatabase | PostgresDatabase,
+) -> None:
+    if isinstance(store, SqliteDatabase):
+        pytest.skip("there is no network in between")
+    plans = itertools.chain([Plan(cut_at=20_000, end=End.BLACK_HOLE)], itertools.repeat(WHOLE))
+    server, _, name = store.url.rpartition("/")
+
+    def ask_for_more_than_passes(conn: Connection) -> None:
+        for _ in range(100):
+            conn.execute(text("select repeat('x', 1000)"))
+
+    async with Cutter(int(server.rpartition(":")[2]), lambda _number: next(plans)) as cutter:
+        database = PostgresDatabase(f"postgresql://gw@127.0.0.1:{cutter.port}/{name}", answer_seconds=0.5)
+        try:
+            with pytest.raises(StoreAway):
+                await database.write(ask_for_more_than_passes)
+            assert await database.write(lambda conn: conn.execute(text("select 1")).scalar_one()) == 1
+        finally:
+            await database.close()
