@@ -106,7 +106,8 @@ class Desk:
         wanted = Answer(text=text, to=tuple(Address(address=one) for one in to))
         blobs: Any = NoBlobs()
         made = await prepare(self.db, blobs, KEYS, ticket_id, wanted, agent_id=self.agent_id, actor="agent")
-        message_id = await self.db.write(commit, KEYS, made, now=self.now)
+        at_once = replace(made, due_at=self.now)  # it was prepared by the clock on the wall
+        message_id = await self.db.write(commit, KEYS, at_once, now=self.now)
         return Sent(message_id=message_id, header=made.message_id_header, nonce=made.nonce, ticket_id=ticket_id)
 
     async def claim(self, sent: Sent) -> Claimed:
