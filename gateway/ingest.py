@@ -26,7 +26,7 @@ from core.failpoints import failpoint
 from core.keys import Keys
 from core.leases import Lease
 from core.store.blobs import BlobDamaged, Blobs, LocalBlobs
-from core.store.database import Database, Job
+from core.store.database import STORE_AWAY, Database, Job
 from gateway.entering import ChannelView, Settled
 from gateway.errors import LeaseLost
 from gateway.live.hub import Hub, wait
@@ -63,8 +63,19 @@ class Ingest:
     """The reading side of one channel, under its lease."""
 
     def __init__(
-        self, *, db: Database, blobs: Blobs, hub: Hub, keys: Keys, parsers: Parsers, view: ChannelView, lease: Lease
+        self,
+        *,
+        db: Database,
+        blobs: Blobs,
+        hub: Hub,
+        keys: Keys,
+        parsers: Parsers,
+        view: ChannelView,
+        lease: Lease,
+        owed: set[int] | None = None,
     ) -> None:
+        """``owed``: rows whose attempt was counted and came to nothing without a fault of theirs; the next reader of
+        the channel takes the set over."""
         self._db = db
         self._blobs = blobs
         self._hub = hub
@@ -73,12 +84,14 @@ class Ingest:
         self._view = view
         self._lease = lease
         self._alone: dict[int, asyncio.Task[None]] = {}
+        self._owed = set() if owed is None else owed
         self._ahead: set[int] = set()  # rows that are being read in chunks, or wait to be settled
         self._reading: asyncio.Queue[_Reading] = asyncio.Queue(CHUNKS_AHEAD)
 
     async def run(self) -> None:
         """Work until cancelled. Raises LeaseLost."""
         now = self._db.clock.now()
+        await self._give_back()
         await self._db.write(self._owned, ledger.quarantine_exhausted, self._view.channel_id, now=now)
         with self._hub.subscribe(f"ledger:{self._view.channel_id}") as waiter:
             try:
@@ -88,7 +101,15 @@ class Ingest:
                         if not await self.run_once(group):
                             await wait(waiter, POLL_SECONDS)
             except asyncio.CancelledError:
-                await self._give_back()
+                self._owed.update(self._ahead)
+                try:
+                    await self._give_back()
+                except STORE_AWAY as error:
+                    log.warning("ingest.attempts_owed", rows=len(self._owed), error=type(error).__name__)
+                raise
+            except ExceptionGroup as error:
+                if error.subgroup(STORE_AWAY) and not error.subgroup(LeaseLost):
+                    self._owed.update(self._ahead)
                 raise
 
     async def run_once(self, group: asyncio.TaskGroup) -> int:
@@ -114,10 +135,10 @@ class Ingest:
         return len(works)
 
     async def _give_back(self) -> None:
-        """Told to stop: that is no fault of the mails in hand, so their attempt does not count."""
-        in_hand = [*self._ahead, *self._alone]
-        if in_hand:
-            await self._db.write(self._owned, ledger.give_back, in_hand)
+        """A stop, or a store that was away, is no fault of the mails in hand: their attempt does not count."""
+        if self._owed:
+            await self._db.write(self._owned, ledger.give_back, list(self._owed))
+            self._owed.clear()
 
     async def _settle_in_order(self) -> None:
         """Settle what was read in the order in which it came in, while more is being read."""
@@ -164,8 +185,10 @@ class Ingest:
             self._alone[work.id] = task
             task.add_done_callback(partial(self._end_alone, work.id))
 
-    def _end_alone(self, ledger_id: int, _task: asyncio.Task[None]) -> None:
+    def _end_alone(self, ledger_id: int, task: asyncio.Task[None]) -> None:
         self._alone.pop(ledger_id, None)
+        if task.cancelled() or isinstance(task.exception(), STORE_AWAY):
+            self._owed.add(ledger_id)
         self._hub.wake(f"ledger:{self._view.channel_id}")
 
     async def _read_one(self, work: ledger.Work) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,6 +80,7 @@ class Supervisor:
         self._node = node
         self._rng = rng
         self._running: dict[int, _Running] = {}
+        self._owed: defaultdict[int, set[int]] = defaultdict(set)  # channel -> rows whose attempt is to be given back
 
     async def run(self) -> None:
         """Start, restart and stop channels as their configuration says, until cancelled."""
@@ -151,7 +153,7 @@ class Supervisor:
                 group.create_task(self._keep(held), name=f"lease-{channel_id}")
                 ingest = Ingest(
                     db=self._db, blobs=self._blobs, hub=self._hub, keys=self._keys, parsers=self._parsers,
-                    view=view, lease=held,
+                    view=view, lease=held, owed=self._owed[channel_id],
                 )  # fmt: skip
                 group.create_task(ingest.run(), name=f"ingest-{channel_id}")
                 if config.imap is None:

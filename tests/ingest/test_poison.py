@@ -17,6 +17,7 @@ from core import leases, ledger
 from core.leases import Lease
 from core.store import schema
 from core.store.blobs import SMALL_BYTES, LocalBlobs
+from core.store.database import StoreError
 from gateway.channels.contract import Offered, Place
 from gateway.ingest import CHUNK, Ingest
 from gateway.journal import ChannelJournal
@@ -51,13 +52,15 @@ class House:
         items = [Offered(place=INBOX, uid=next(self.desk.uids), raw=raw, size_bytes=len(raw)) for raw in raws]
         await self.journal().take(items)
 
+    def reader(self, parsers: Parsers | None = None, *, owed: set[int] | None = None) -> Ingest:
+        return Ingest(
+            db=self.desk.db, blobs=self.blobs, hub=self.hub, keys=KEYS, parsers=parsers or self.parsers,
+            view=self.desk.view, lease=self.lease, owed=owed,
+        )  # fmt: skip
+
     @asynccontextmanager
     async def reading(self, parsers: Parsers | None = None) -> AsyncIterator[None]:
-        ingest = Ingest(
-            db=self.desk.db, blobs=self.blobs, hub=self.hub, keys=KEYS, parsers=parsers or self.parsers,
-            view=self.desk.view, lease=self.lease,
-        )  # fmt: skip
-        task = asyncio.create_task(ingest.run())
+        task = asyncio.create_task(self.reader(parsers).run())
         try:
             yield
         finally:
@@ -251,3 +254,24 @@ async def test_stop_uses_up_no_attempt_of_what_is_in_hand(house: House, tmp_path
     finally:
         await parsers.close()
     assert {(row["state"], row["attempts"]) for row in rows} == {("received", 0)}
+
+
+@pytest.mark.proves("R1.3", "F-D02")
+async def test_store_that_was_away_uses_up_no_attempt(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_jobs: object) -> list[object]:
+        raise StoreError("no space left")
+
+    await house.take(*map(good, range(CHUNK)))
+    owed: set[int] = set()
+    for _ in range(ledger.MAX_ATTEMPTS + 1):
+        with monkeypatch.context() as outage:
+            outage.setattr(house.desk.db, "write_all", away)
+            with pytest.raises(ExceptionGroup):
+                await house.reader(owed=owed).run()
+    rows = await house.desk.rows(schema.ledger)
+    assert {(row["state"], row["attempts"]) for row in rows} == {("received", 1)}
+    reading = asyncio.create_task(house.reader(owed=owed).run())
+    rows = await house.rest()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert {(row["state"], row["attempts"]) for row in rows} == {("done", 1)}
