@@ -115,6 +115,8 @@ def _parse_one(read: Any, source: Source, spool: Path) -> Parsed:
         raise RawDamaged("the stored bytes are not those that came in")
     _allow_cpu()
     mail: Mail = read(content)
+    if not mail.attachments:
+        return Parsed(mail=mail, spooled=(), sizes=())
     spooled = tuple(write_new(spool, item.content) for item in mail.attachments)
     sizes = tuple(item.size_bytes for item in mail.attachments)
     bare = tuple(replace(item, content=b"") for item in mail.attachments)

@@ -320,6 +320,7 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
         # EXTRA, and first: turning WAL on writes a rollback journal, and only EXTRA syncs its removal. If it came back
         # after a power loss it would roll the file back to before WAL, and every commit since would be gone.
         for pragma in (
+            "page_size=16384",  # a mail is 20 to 50 kB: fewer pages to write twice; only for a new file
             f"synchronous={synchronous}",
             "journal_mode=WAL",
             "foreign_keys=ON",

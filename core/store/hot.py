@@ -7,11 +7,11 @@ only columns that need no conversion (integers, text) may be selected.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.expression import Executable
@@ -20,8 +20,7 @@ from core.store.types import UtcTime, utc_text
 
 
 def _to_json(value: Any) -> str:
-    """As ``json.dumps``; most of what is stored is empty."""
-    return json.dumps(value) if value or not isinstance(value, list) else "[]"
+    return orjson.dumps(value).decode()
 
 
 _SQLITE = SQLiteDialect_pysqlite(json_serializer=_to_json)
