@@ -11,10 +11,9 @@ from datetime import datetime
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from core import sessions, throttle
-from core.store.database import Database, StoreError
+from core.store.database import STORE_AWAY, Database
 from gateway.web import idempotency
 
 log = structlog.get_logger("gatehouse.housekeeping")
@@ -36,7 +35,7 @@ async def keep(db: Database, *, every: float = EVERY_SECONDS) -> None:
         await asyncio.sleep(every)
         try:
             await tidy(db)
-        except (DBAPIError, StoreError, OSError) as error:
+        except STORE_AWAY as error:
             log.warning("housekeeping.store_unreachable", error=type(error).__name__)
 
 

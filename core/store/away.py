@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+try:
+    import asyncpg
+except ModuleNotFoundError:  # the extra ``postgres`` is not installed
+    DRIVER_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 #: Connection, resources (disk full, too many connections), operator (shutdown, statement timeout), system.
 PASSING_CLASSES = ("08", "53", "57", "58")
@@ -22,7 +28,7 @@ PASSING_STATES = {"25006", "25P03", "25P04", "40001", "40P01", "55P03"}
 PASSING_RESULTS = {5, 6, 8, 13, 14}
 
 #: None was got, or the one in hand was closed by the server in the middle of what the driver was saying.
-NO_CONNECTION = (OSError, PoolExhausted, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+NO_CONNECTION: tuple[type[Exception], ...] = (OSError, PoolExhausted, *DRIVER_ERRORS)
 
 
 class StoreError(Exception):
