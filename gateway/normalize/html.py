@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html as entities
 import re
+from functools import partial
 from typing import Final
 
 import nh3
@@ -81,7 +82,8 @@ _STYLES: Final = _set(
 )
 _CELL: Final = {"align", "valign", "width", "height", "bgcolor", "colspan", "rowspan", "nowrap", "scope", "headers"}
 _MARKED: Final = ("div", "span", "p", "blockquote", "table", "td", "tr", "hr", "a", "br", "section", "font", "pre")
-_CLEANER: Final = nh3.Cleaner(
+_cleaner: Final = partial(
+    nh3.Cleaner,
     tags=set(_TAGS),
     clean_content_tags=set(_DROPPED_WITH_CONTENT),
     attributes={
@@ -122,6 +124,7 @@ _CLEANER: Final = nh3.Cleaner(
     url_schemes={"http", "https", "mailto", "tel", "cid"},
     url_relative="deny",
 )
+_CLEANER: Final = _cleaner()
 _IMG: Final = re.compile(r'<img((?: [a-z-]+="[^"]*")*)>')
 _REMOTE_SRC: Final = re.compile(r' src="(?!cid:)')
 _CID_LINK: Final = re.compile(r' href="cid:[^"]*"', re.IGNORECASE)
@@ -137,6 +140,32 @@ _BLOCKS: Final = _set(
     "p div br tr li ul ol table h1 h2 h3 h4 h5 h6 blockquote pre hr dd dt section article header footer"
 )
 _BLANKS: Final = re.compile(r"\n{3,}")
+
+
+_BACKGROUND: Final = re.compile(r"background\s*:", re.IGNORECASE)
+_COLOUR: Final = re.compile(r"#[0-9a-f]{3,8}\b|(?:rgb|hsl)a?\([0-9.,%\s/deg]{5,60}\)", re.IGNORECASE)
+_NO_COLOURS: Final = _set(
+    "none repeat no-repeat repeat-x repeat-y round space scroll fixed local center top bottom left right cover contain "
+    "auto border-box padding-box content-box initial inherit unset"
+)
+
+
+def _name_background(_tag: str, attribute: str, value: str) -> str:
+    """Keep the colour of ``background: …``, which may also load an image: without it white words stand on white."""
+    if attribute != "style" or not _BACKGROUND.search(value):
+        return value
+    kept = []
+    for declaration in value.split(";"):
+        name, _, given = declaration.partition(":")
+        if name.strip().lower() == "background":
+            colour = _COLOUR.search(given)
+            words = (word for word in given.split() if word.isalpha() and word.lower() not in _NO_COLOURS)
+            declaration = f"background-color:{colour[0] if colour else next(words, '')}"
+        kept.append(declaration)
+    return ";".join(kept)
+
+
+_PAINTER: Final = _cleaner(attribute_filter=_name_background)
 
 
 def is_buildable(html: str) -> bool:
@@ -173,7 +202,7 @@ def sanitise(html: str) -> str:
     Remote images wait in ``data-src``; ``cid:`` ones stay in ``src``. Idempotent but for ``data-src``, which a
     second pass drops: call it once.
     """
-    safe = _CLEANER.clean(html)
+    safe = (_PAINTER if _BACKGROUND.search(html) else _CLEANER).clean(html)
     if "<img" in safe:
         safe = _IMG.sub(_block_remote, safe)
     if 'href="cid:' in safe:

@@ -271,3 +271,25 @@ def test_any_text_is_html(text: str, bits: list[str]) -> None:
     for shown in (html.to_text(html.sanitise(source)), html.strip_tags(source), html.sanitise(source)):
         assert "\x00" not in shown
         shown.encode()
+
+
+@pytest.mark.proves("R2.2", "T-E03")
+@pytest.mark.parametrize(
+    ("style", "kept"),
+    [
+        ("background:#f00;color:white", "background-color:#f00;color:white"),
+        (
+            "color:#fff; BACKGROUND : url(http://x.test/y.png) no-repeat center rgb(1,2,3)",
+            "background-color:rgb(1,2,3)",
+        ),
+        ("background: url(http://e.test/a;b.png) navy", ""),
+        ("background: none repeat scroll navy", "background-color:navy"),
+        ("background: none", ""),
+        ("background:expression(alert(1))", ""),
+        (r"background:\75rl(http://e.test)", ""),
+    ],
+)
+def test_background_keeps_its_colour_and_loads_nothing(style: str, kept: str) -> None:
+    safe = html.sanitise(f'<p style="{style}">words</p>')
+    assert kept in safe
+    assert not any(word in safe for word in ("url", "http", "expression", "alert"))
