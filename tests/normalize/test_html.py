@@ -280,7 +280,7 @@ def test_any_text_is_html(text: str, bits: list[str]) -> None:
         ("background:#f00;color:white", "background-color:#f00;color:white"),
         (
             "color:#fff; BACKGROUND : url(http://x.test/y.png) no-repeat center rgb(1,2,3)",
-            "background-color:rgb(1,2,3)",
+            "background-color:rgb(1, 2, 3)",
         ),
         ("background: url(http://e.test/a;b.png) navy", ""),
         ("background: none repeat scroll navy", "background-color:navy"),
