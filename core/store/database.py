@@ -34,6 +34,7 @@ from core.clock import Clock
 from core.store.away import StoreError as StoreError  # most of its readers know it from here
 from core.store.away import is_passing, naming
 from core.store.sleepers import LONGEST_WAIT, LOOK_SECONDS, application_name, end_sleepers
+from core.store.types import json_text
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -311,6 +312,7 @@ def _sqlite_engine(path: Path, *, synchronous: str, is_reader: bool) -> Engine:
         module=sqlite,
         poolclass=sa.pool.NullPool,
         connect_args={"check_same_thread": False},
+        json_serializer=json_text,
     )
 
     @sa.event.listens_for(engine, "connect")

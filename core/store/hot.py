@@ -11,19 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.expression import Executable
 
-from core.store.types import UtcTime, utc_text
+from core.store.types import UtcTime, json_text, utc_text
 
-
-def _to_json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-_SQLITE = SQLiteDialect_pysqlite(json_serializer=_to_json)
+_SQLITE = SQLiteDialect_pysqlite(json_serializer=json_text)
 _Slot = tuple[str, Callable[[Any], Any] | None, bool, Any]
 
 

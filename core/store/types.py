@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import JSON, BigInteger, Dialect, Integer, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator
@@ -14,6 +15,11 @@ Id = BigInteger().with_variant(Integer, "sqlite")
 Json = JSON().with_variant(JSONB(), "postgresql")
 Bytes = LargeBinary().with_variant(BYTEA(), "postgresql")
 Words = Text()
+
+
+def json_text(value: Any) -> str:
+    """How SQLite holds JSON."""
+    return orjson.dumps(value).decode()
 
 
 def utc_text(value: datetime | None) -> str | None:
