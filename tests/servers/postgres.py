@@ -32,10 +32,10 @@ class Server:
 
     def _control(self, *words: str) -> None:
         log = self.data.parent / "log"
-        line: list[str | Path] = [stores._postgres_binaries() / "pg_ctl", "-D", self.data, "-w", "-s", "-l", log]
-        subprocess.run(
-            [*line, *words], check=True, user=stores._server_user(), cwd=self.data, stdout=subprocess.DEVNULL
-        )
+        user = stores._server_user()
+        binaries = stores.reachable(stores._postgres_binaries(), user, self.data.parent)
+        line: list[str | Path] = [binaries / "pg_ctl", "-D", self.data, "-w", "-s", "-l", log]
+        subprocess.run([*line, *words], check=True, user=user, cwd=self.data, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
