@@ -109,10 +109,6 @@ def channel_of(conn: Connection, ticket_id: int) -> int | None:
     return int(row[0]) if row else None
 
 
-def find(conn: Connection, ticket_id: int) -> sa.RowMapping | None:
-    return conn.execute(_by_id, {"ticket_id": ticket_id}).mappings().first()
-
-
 _state_of = Hot(
     sa.select(ticket.c.id, ticket.c.department_id, ticket.c.status, ticket.c.closed_at).where(
         ticket.c.id == sa.bindparam("ticket_id")

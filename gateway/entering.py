@@ -26,7 +26,7 @@ from core.store.hot import Hot
 from core.store.schema import delivery, message, ticket
 from core.threading import Decision, Finding, Place, Sign, decide
 from gateway.normalize import tokens
-from gateway.normalize.addresses import identity_key
+from gateway.normalize.addresses import identity_key, is_confusable
 from gateway.normalize.quotes import split_text
 from gateway.normalize.tokens import Purpose
 from gateway.normalize.values import Address, Mail, Reply
@@ -350,6 +350,8 @@ def _warnings(case: Case, sender: _Sender) -> list[str]:
         warnings.append("message-id-reused")  # T-A11
     if sender.is_self:
         warnings.append("claims-our-address")
+    if mail.sender is not None and is_confusable(mail.sender.address.rpartition("@")[2]):
+        warnings.append("sender-look-alike")  # T-A12
     if mail.received_count > LOOP_RECEIVED:
         warnings.append("mail-loop")
     return warnings

@@ -167,7 +167,7 @@ class Desk:
         row = conn.execute(sa.select(ledger_table).where(ledger_table.c.id == ledger_id)).mappings().one()
         # a message of this very mail: a repeat and a report name one that was there before
         written = conn.execute(sa.select(*messages.COLUMNS).where(message.c.ledger_id == ledger_id)).mappings().first()
-        found = tickets.find(conn, done.ticket_id) if done.ticket_id is not None else None
+        found = tickets.get(conn, done.ticket_id) if done.ticket_id is not None else None
         return Came(
             settled=done,
             ledger=dict(row),

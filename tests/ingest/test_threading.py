@@ -481,3 +481,13 @@ async def test_quoted_words_of_ours_are_told_from_the_new_ones(desk: Desk) -> No
     assert came.message
     assert came.message["reply_text"].strip() == "Thank you!"
     assert came.message["text"].strip() == text.strip()
+
+
+@pytest.mark.proves("T-A12")
+@pytest.mark.parametrize(
+    ("domain", "is_told"), [("customer.test", False), ("b\u00fccher.test", False), ("ex\u0430mple.test", True)]
+)
+async def test_sender_with_a_look_alike_domain_is_told(desk: Desk, domain: str, is_told: bool) -> None:
+    came = await desk.receive(letter(f"jane@{domain}"))
+    assert came.message is not None
+    assert ("sender-look-alike" in came.message["warnings"]) is is_told

@@ -31,6 +31,7 @@ WARNINGS: Mapping[str, str] = {
     "mime-too-deep": "The mail is nested too deeply; its innermost parts were kept as files.",
     "mime-too-many-parts": "The mail has too many parts; the last ones were not read.",
     "reader-failed": "Part of the mail could not be read. Its raw form is kept.",
+    "sender-look-alike": "The domain of the sender is written to look like another one. Compare it letter by letter.",
     "structure-broken": "The mail was damaged on the way; parts of it may be missing.",
     "text-cut": "The text was very long and is shown cut. Its raw form is whole.",
     "transfer-encoding-unknown": "Part of the mail is written in a way that is not known; it was kept as it came.",
