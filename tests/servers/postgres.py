@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import asyncpg
 
@@ -32,8 +30,8 @@ class Server:
 
     def _control(self, *words: str) -> None:
         log = self.data.parent / "log"
-        user = stores._server_user()
-        binaries = stores.reachable(stores._postgres_binaries(), user, self.data.parent)
+        user = stores.server_user()
+        binaries = stores.reachable(stores.postgres_binaries(), user, self.data.parent)
         line: list[str | Path] = [binaries / "pg_ctl", "-D", self.data, "-w", "-s", "-l", log]
         subprocess.run([*line, *words], check=True, user=user, cwd=self.data, stdout=subprocess.DEVNULL)
 
@@ -41,16 +39,9 @@ class Server:
 @contextmanager
 def own_server() -> Iterator[Server]:
     """It ends with this process, whatever pid it has by then. Raises ServerMissing."""
-    stop = stores._stop_with_owner
-
-    def stop_by_name(folder: Path, command: str) -> None:
-        named = r"kill -QUIT $(head -n1 \1/data/postmaster.pid); rm -rf \1"
-        stop(folder, re.sub(r"kill -QUIT \d+; rm -rf (\S+)", named, command))
-
     home, owner = stores.open_home()
     try:
-        with mock.patch.object(stores, "_stop_with_owner", stop_by_name):
-            url = stores.start_postgres(home.folder, fsync=True)
+        url = stores.start_postgres(home.folder, fsync=True)
         (home.folder / "postgres.url").write_text(url)  # from now on the watcher removes the folder
         yield Server(url=url, data=asyncio.run(_data_folder(url)))
     finally:
